@@ -1,0 +1,1 @@
+"""Joint offsets, camera, hand-eye and delay identification, and their files."""

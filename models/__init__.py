@@ -1,0 +1,1 @@
+"""Everything PyTorch: networks, losses, dataset from bags, trainer, planner graphs, export."""

@@ -1,0 +1,70 @@
+"""`robot-wm train` and `robot-wm bench train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def train(
+    bags: Annotated[list[Path], typer.Argument(help="Bags to learn from.")],
+    contract: Annotated[Path, typer.Option(help="Contract file: what to read and what to predict.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write.")],
+    size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
+    steps: Annotated[int, typer.Option(help="Updates; 0: until the minutes are over, or 20000.", min=0)] = 0,
+    minutes: Annotated[float, typer.Option(help="Time to train [min]; 0: until the steps are done.", min=0.0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, windows and noise.")] = 0,
+    batch: Annotated[int, typer.Option(help="Windows per update; 0: the usual number.", min=0)] = 0,
+    val: Annotated[list[Path] | None, typer.Option(help="Bag for held-out figures; may be given again.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder or checkpoint to continue exactly.")] = None,
+    from_bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights to start from.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the bundle; default: of its folder.")] = "",
+    runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    threads: Annotated[int, typer.Option(help="Threads; 0: as many as cores.", min=0)] = 0,
+    json_: Json = False,
+) -> None:
+    """Learn a world model from bags and write a bundle.
+
+    The run folder holds a checkpoint (`--resume`) and TensorBoard figures (`tensorboard --logdir runs`).
+    """
+    import torch
+
+    from models.train_run import TrainJob, train_bags
+    from robot_wm.cli import emit
+
+    if threads:
+        torch.set_num_threads(threads)
+    job = TrainJob(
+        bags=tuple(bags),
+        contract=contract,
+        out=out,
+        size=size,
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        batch=batch,
+        validation=tuple(val or ()),
+        resume=resume,
+        from_bundle=from_bundle,
+        name=name,
+        runs=runs,
+    )
+    emit(train_bags(job), json_, title="train")
+
+
+def bench_train(
+    size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
+    batch: Annotated[int, typer.Option(help="Windows per update.", min=8)] = 256,
+    threads: Annotated[int, typer.Option(help="Threads; 0: as many as cores.", min=0)] = 0,
+    seconds: Annotated[float, typer.Option(help="Time for both trainers together [s].", min=2.0)] = 30.0,
+    json_: Json = False,
+) -> None:
+    """Time the trainer beside a plain eager one with the same losses, and say where the time goes."""
+    from models.bench import measure
+    from robot_wm.cli import emit
+
+    emit(measure(size, batch, threads, seconds), json_, title="bench train")

@@ -1,0 +1,169 @@
+"""The verbs of a world model as single-purpose modules, and their tracing to ONNX (signatures: docs/architecture.md)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import opset18 as op
+from torch import Tensor, nn
+
+from models.networks import expectation
+from models.planner_graph import Propose, Refine
+from models.world_model import WorldModel
+from robot_wm.bundle import PlannerDefaults
+
+OPSET = 18  # the first with everything the graphs need; ONNX Runtime 1.23, the last for Python 3.10, reads up to 23
+IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Input and output names of one graph; `batched`: the first dimension of everything is free."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batched: bool = True
+
+
+SIGNATURES = {
+    "encode": Signature(("observation", "mask", "age"), ("embedding",)),
+    "posterior": Signature(("prior_latent", "embedding", "mask"), ("latent",)),
+    "prior": Signature(("latent", "action"), ("next_latent",)),
+    "policy": Signature(("latent",), ("action",)),
+    "heads": Signature(("latent", "action"), ("reward", "value", "disagreement")),
+    "propose": Signature(("latent", "noise"), ("proposals",), batched=False),
+    "refine": Signature(
+        ("latent", "mean", "std", "noise", "proposals", "low", "high", "rate", "previous"),
+        ("next_mean", "next_std", "best", "value", "elite_value"),
+        batched=False,
+    ),
+    "readout": Signature(("latent",), ("observation",)),
+}
+
+
+class Verb(nn.Module):
+    """One verb of a world model as a module."""
+
+    def __init__(self, model: WorldModel, verb: str) -> None:
+        super().__init__()
+        self.model = model
+        self.verb = verb
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return getattr(self.model, self.verb)(*inputs)
+
+
+class Policy(Verb):
+    """Graph `policy`: the mean action."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.policy(inputs[0]).mean
+
+
+class Heads(Verb):
+    """Graph `heads`: reward, mean of all value heads and their standard deviation, each (N,)."""
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        latent, action = inputs
+        values = expectation(self.model.values(latent, action))
+        return expectation(self.model.reward(latent, action)), values.mean(0), values.std(0, unbiased=False)
+
+
+def graph_modules(
+    model: WorldModel, planner: PlannerDefaults, discount: float, terminations: bool = False
+) -> dict[str, nn.Module]:
+    """Every graph's module, in evaluation mode, on the model's weights as they are now."""
+    modules: dict[str, nn.Module] = {name: Verb(model, name) for name in ("encode", "posterior", "prior", "readout")}
+    modules["policy"] = Policy(model, "policy")
+    modules["heads"] = Heads(model, "heads")
+    modules["propose"] = Propose(model, planner.horizon)
+    modules["refine"] = Refine(model, planner, discount, terminations)
+    return {name: modules[name].eval() for name in SIGNATURES}
+
+
+def evaluate(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Run a graph's module in PyTorch."""
+    with torch.no_grad():
+        result = module(*(inputs[key] for key in SIGNATURES[name].inputs))
+    results = (result,) if isinstance(result, Tensor) else result
+    return dict(zip(SIGNATURES[name].outputs, results, strict=True))
+
+
+def trace(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> onnx.ModelProto:
+    """Trace a graph's module on example inputs (batch of two or more where it is free).
+
+    Initialisers keep the names of the module's parameters, so that `reweight` finds them. Nothing of this machine (paths,
+    stack traces) stays in the graph: equal weights give equal bytes.
+    """
+    signature = SIGNATURES[name]
+    batch = torch.export.Dim("N", min=1, max=65536)
+    dynamic = {"inputs": tuple({0: batch} for _ in signature.inputs)} if signature.batched else None
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(inputs[key] for key in signature.inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=signature.inputs,
+            output_names=signature.outputs,
+            dynamic_shapes=dynamic,
+            custom_translation_table={torch.ops.aten.mish.default: _mish},
+            verbose=False,
+        )
+    assert program is not None  # only the older exporter returns nothing
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    _strip(model)
+    return model
+
+
+def reweight(model: onnx.ModelProto, module: nn.Module) -> None:
+    """Replace every initialiser that is named like a parameter of `module` by that parameter's present value."""
+    weights = module.state_dict()
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            value = weights[tensor.name].detach().cpu().contiguous()
+            if list(value.shape) != list(tensor.dims) or value.dtype != torch.float32:
+                raise ValueError(f"{tensor.name}: {tuple(value.shape)} does not fit the traced {list(tensor.dims)}")
+            tensor.raw_data = value.numpy().tobytes()
+
+
+def _mish(x):  # type: ignore[no-untyped-def]  # onnxscript reads the annotations of a translation as ONNX types
+    """x * tanh(softplus(x)) = x - x / (u² / 2 + 1/2) with u = e^x + 1: three times as fast as ONNX Runtime's Mish on a CPU.
+
+    No clamp is needed: where e^x overflows, the quotient is 0.
+    """
+    u = op.Add(op.Exp(x), 1.0)
+    return op.Sub(x, op.Div(x, op.Add(op.Mul(op.Mul(u, u), 0.5), 0.5)))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    graph = model.graph
+    graph.ClearField("value_info")
+    graph.name = "main"
+    for item in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's notes are about its own internals; a failure still raises."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,256 @@
+"""Losses of one update: consistency, reward, value, policy, termination and probe (TD-MPC2, arXiv 2310.16828, section 3).
+
+Everything random in an update is an input (`Noise`), so that an update is a pure function: it can be compiled, resumed
+exactly, and compared with the plain reference in tests/models/eager_reference.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.anchors import RATE_S, Anchors
+from models.networks import DROPOUT, cross_entropy, expectation
+from models.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Coefficients; defaults are TD-MPC2's unless said otherwise."""
+
+    horizon: int = 3  # open-loop steps that are trained [model steps]
+    burn_in: int = (
+        1  # filtered instants before the rollout starts, gradients included (ours: the posterior is recurrent)
+    )
+    starts: int = 1  # ours: so many consecutive instants after the burn-in each start a rollout
+    rho: float = 0.5  # weight of step k is rho ** k
+    consistency: float = 20.0
+    reward: float = 0.1
+    value: float = 0.1
+    terminated: float = 1.0
+    anchor: float = 1.0  # ours: squared error of the anchors, posterior and rollout, in tolerances
+    tolerance: float = 0.01  # of an anchor at the start of a rollout [normalised: radians for an angle] ...
+    tolerance_growth: float = 0.15  # ... and how much more per second ahead: late errors are large anyhow
+    mirrored: bool = False  # the robot is its own mirror image: negate half of the windows
+    probe: float = 1.0  # ours: reads frozen latents, so it changes nothing else
+    entropy: float = 1e-4
+    behaviour_cloning: float = 0.0  # TD3+BC (arXiv 2106.06860): keeps the policy, hence the TD targets, inside the data
+    discount: float = 0.99
+    drop: float = 0.1  # chance that an instant's observations, and that one observation of several, is missing
+    cold: float = 0.1  # chance that the filter starts anew at the last burn-in instant
+    scale_rate: float = 0.01  # of the running 5-95 percentile range of the values
+    with_reward: bool = True  # off: no reward, value and policy losses (logs without a task)
+    with_terminals: bool = False  # on: the data has terminal states
+
+    @property
+    def with_posteriors(self) -> bool:
+        """Whether the losses ask for the posteriors of the open-loop instants."""
+        return self.with_reward or self.consistency > 0.0
+
+    @property
+    def length(self) -> int:
+        """Instants of a training sequence."""
+        return self.burn_in + self.starts + self.horizon
+
+
+class Sequence(NamedTuple):
+    """A batch of windows, time first."""
+
+    observation: Tensor  # (T, B, O) raw SI
+    mask: Tensor  # (T, B, M)
+    age: Tensor  # (T, B, M) signed [model steps]
+    action: Tensor  # (T, B, A) normalised mean over the step
+    reward: Tensor  # (T, B) of the step that starts at the instant
+    target: Tensor  # (T, B, O) observation interpolated at the instant
+    terminal: Tensor  # (T, B) 1 where the instant is a terminal state
+    valid: Tensor  # (T, B) 0 after the end of the episode
+
+
+class Noise(NamedTuple):
+    """Everything random in one update."""
+
+    keep: Tensor  # (burn_in + starts, B, M) 0 drops an observation
+    cold: Tensor  # (B, 1) True starts the filter anew at the first start of a rollout
+    target: Tensor  # (H, B, A) standard normal, policy actions of the TD target
+    policy: Tensor  # (H + 1, B, A) standard normal
+    target_heads: Tensor | None  # (2,) value heads whose minimum is the TD target; None: all (two) of them
+    policy_heads: Tensor | None  # (2,) value heads whose mean the policy follows; None: all (two) of them
+    mirror: Tensor  # (B, 1) -1 negates a window, 1 leaves it
+    dropout: Tensor  # (Q, H * starts * B, mlp) factor on the value ensemble's first layer
+
+
+class Rollout(NamedTuple):
+    """Latents of the rollouts of a batch of windows; with several starts per window, N = starts * B rows, start by start."""
+
+    latents: Tensor  # (H + 1, N, L) the posterior at the start, then open loop
+    posteriors: Tensor  # (H, N, L) the filter's, at the open-loop instants; no gradient. Empty if unasked
+    sequence: Sequence  # (H + 1, N, ...) what was recorded from each start on
+
+
+def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: torch.Generator) -> Noise:
+    """Draw the randomness of one update from `generator`."""
+
+    def chance(p: float, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator) < p
+
+    heads, modalities, horizon = model.sizes.value_heads, model.observations, config.horizon
+    cold = chance(config.cold, batch, 1)
+    instants, rows = config.burn_in + config.starts, config.starts * batch
+    dropped = chance(config.drop, instants, batch, 1)
+    if modalities > 1:
+        dropped = dropped | chance(config.drop, instants, batch, modalities)
+    dropped = dropped.expand(-1, -1, modalities).clone()
+    dropped[0] = False
+    dropped[config.burn_in] &= ~cold
+    mirror = 1.0 - 2.0 * chance(0.5, batch, 1).float() if config.mirrored else torch.ones(batch, 1)
+    policies = rows if config.with_reward else 0  # of which nothing is needed without a reward
+    return Noise(
+        keep=(~dropped).float(),
+        cold=cold,
+        target=torch.randn(horizon, policies, model.action_size, generator=generator),
+        policy=torch.randn(horizon + 1, policies, model.action_size, generator=generator),
+        target_heads=torch.randperm(heads, generator=generator)[:2] if heads > 2 else None,
+        policy_heads=torch.randperm(heads, generator=generator)[:2] if heads > 2 else None,
+        mirror=mirror,
+        dropout=sparse_dropout((heads, horizon * rows, model.sizes.mlp), generator),
+    )
+
+
+def sparse_dropout(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Dropout factors, drawn in a time proportional to the few zeros: hits as a Poisson process leave exactly independent ones."""
+    factors = torch.full((math.prod(shape),), 1.0 / (1.0 - DROPOUT))
+    hits = torch.poisson(torch.tensor(-len(factors) * math.log1p(-DROPOUT)), generator=generator)
+    factors[torch.randint(len(factors), (int(hits),), generator=generator)] = 0.0
+    return factors.reshape(shape)
+
+
+def roll_out(model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise) -> Rollout:
+    """Filter as the runtime does, predict `horizon` steps open loop from every start, and filter on without gradient."""
+    first, count = config.burn_in, config.burn_in + config.starts
+    mask = sequence.mask[:count] * noise.keep
+    embedding = model.encode(sequence.observation[:count], mask, sequence.age[:count])
+    initial = model.initial_latent.expand(mask.shape[1], -1)
+    filtered = [model.posterior(initial, embedding[0], mask[0])]
+    for t in range(1, count):
+        prior = model.prior(filtered[-1], sequence.action[t - 1])
+        if t == first:
+            prior = torch.where(noise.cold, initial, prior)
+        filtered.append(model.posterior(prior, embedding[t], mask[t]))
+    ahead = from_starts(config, sequence)
+    latents = [torch.cat(filtered[first:])]
+    for k in range(config.horizon):
+        latents.append(model.prior(latents[-1], ahead.action[k]))
+    if not config.with_posteriors:
+        return Rollout(torch.stack(latents), torch.empty(0), ahead)
+    with torch.no_grad():
+        mask, prior = sequence.mask[count:], latents[1][-len(initial) :].detach()
+        embedding = model.encode(sequence.observation[count:], mask, sequence.age[count:])
+        for k in range(config.horizon):
+            filtered.append(model.posterior(prior, embedding[k], mask[k]))
+            if k + 1 < config.horizon:
+                prior = model.prior(filtered[-1], sequence.action[count + k])
+        later = [torch.cat(filtered[first + k : first + k + config.starts]) for k in range(1, config.horizon + 1)]
+    return Rollout(torch.stack(latents), torch.stack(later), ahead)
+
+
+def from_starts(config: LossConfig, sequence: Sequence) -> Sequence:
+    """The recorded `horizon + 1` instants from every start on: (H + 1, starts * B, ...)."""
+    first, instants = config.burn_in, config.horizon + 1
+    if config.starts == 1:
+        return Sequence(*(part[first:] for part in sequence))
+    starts = range(first, first + config.starts)
+    return Sequence(*(torch.cat([part[s : s + instants] for s in starts], dim=1) for part in sequence))
+
+
+def mirror(sequence: Sequence, sign: Tensor) -> Sequence:
+    """Negate observations and actions of the windows whose `sign` (B, 1) is -1."""
+    return sequence._replace(
+        observation=sequence.observation * sign, target=sequence.target * sign, action=sequence.action * sign
+    )
+
+
+def td_target(model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, posteriors: Tensor) -> Tensor:
+    """r + discount * min of two target heads at the next posterior, under the policy's action: (H, B)."""
+    with torch.no_grad():
+        action = model.policy(posteriors, noise.target).action
+        value = expectation(model.target_values(posteriors, action, noise.target_heads)).amin(0)
+        alive = 1.0 - sequence.terminal[1:]
+        return sequence.reward[:-1] + config.discount * alive * value
+
+
+def compute_losses(
+    model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, scale: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Every weighted term of the loss, by name (their sum is minimised), and the updated value scale ()."""
+    if config.mirrored:
+        sequence = mirror(sequence, noise.mirror)
+    latents, posteriors, sequence = roll_out(model, config, sequence, noise)
+    here = sequence.valid * _powers(config.rho, config.horizon + 1)  # (H + 1, N)
+    ahead = sequence.valid[1:] * _powers(config.rho, config.horizon)  # (H, N) of the steps' ends
+    terms = {}
+    if config.consistency > 0.0:
+        errors = (model.split(latents[1:])[0] - model.split(posteriors)[0]).square().mean(-1)
+        terms["consistency"] = config.consistency * (ahead * errors).mean()
+    if model.anchors is not None:
+        terms["anchor"] = config.anchor * anchor_loss(model.anchors, config, model.split(latents)[1], sequence)
+    if config.with_terminals:
+        logits = model.terminated(latents[1:])
+        errors = functional.binary_cross_entropy_with_logits(logits, sequence.terminal[1:], reduction="none")
+        terms["terminated"] = config.terminated * (sequence.valid[1:] * errors).mean()
+    if config.with_reward:
+        action = sequence.action[:-1]
+        rewards = model.reward(latents[:-1], action)
+        terms["reward"] = config.reward * (ahead * cross_entropy(rewards, sequence.reward[:-1])).mean()
+        targets = td_target(model, config, sequence, noise, posteriors)
+        values = model.values(latents[:-1], action, dropout=noise.dropout)
+        terms["value"] = config.value * (ahead * cross_entropy(values, targets)).mean()
+        policy, scale = policy_loss(model, config, sequence, noise, latents.detach(), scale)
+        terms["policy"] = (here * policy).mean()
+    probed = slice(0, max(1, latents.shape[1] // 4))  # the probe is cheap to learn: a quarter of the batch is enough
+    features = model.features(sequence.target[:, probed])
+    errors = (model.readout_features(latents[:, probed]) - features).square().mean(-1)
+    terms["probe"] = config.probe * (sequence.valid[:, probed] * errors).mean()
+    return terms, scale
+
+
+def anchor_loss(anchors: Anchors, config: LossConfig, parts: Tensor, sequence: Sequence) -> Tensor:
+    """Mean squared error of the anchors (H + 1, N, 3n) at the stamps of the measurements, in units of the tolerance."""
+    errors = anchors.difference(anchors.at_stamps(parts, sequence.age), anchors.normalised(sequence.observation))
+    ahead = torch.arange(config.horizon + 1).reshape(-1, 1, 1) * (anchors.step * RATE_S)  # [s]
+    errors = errors / (config.tolerance + config.tolerance_growth * ahead)
+    seen = sequence.mask[..., anchors.modality] * sequence.valid.unsqueeze(-1)
+    return (seen * errors.square()).mean()
+
+
+def policy_loss(
+    model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, latents: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Maximise the scaled value and the entropy, and stay near the data's actions where asked: loss (H + 1, B), scale ()."""
+    sample = model.policy(latents, noise.policy)
+    value = expectation(model.values(latents, sample.action, frozen=True, heads=noise.policy_heads)).mean(0)
+    scale = scale + config.scale_rate * (percentile_range(value[0].detach()) - scale)
+    loss = -(value / scale.clamp(min=1.0) + config.entropy * sample.entropy)
+    if config.behaviour_cloning:
+        loss = loss + config.behaviour_cloning * (sample.mean - sequence.action).square().mean(-1)
+    return loss, scale
+
+
+def percentile_range(values: Tensor) -> Tensor:
+    """95th minus 5th percentile of values (B,), by linear interpolation."""
+    ordered, _ = torch.sort(values)
+    picked = []
+    for fraction in (0.05, 0.95):
+        position = fraction * (len(values) - 1)
+        low = int(position)
+        high = min(low + 1, len(values) - 1)
+        picked.append(torch.lerp(ordered[low], ordered[high], position - low))
+    return picked[1] - picked[0]
+
+
+def _powers(rho: float, count: int) -> Tensor:
+    return torch.tensor([[rho**k] for k in range(count)])

@@ -1,0 +1,125 @@
+"""Adam, gradient clipping and target averaging on one flat buffer: their cost does not grow with the number of layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.world_model import WorldModel
+
+# Which modules learn together. Each of policy and probe has its own clip; encoder and dynamics share one.
+GROUPS = {
+    "encoder": ("encoder", "posterior_hidden", "posterior_head"),
+    "dynamics": ("prior_hidden", "prior_head", "reward_head", "terminated_head", "value_heads"),
+    "policy": ("policy_head",),
+    "probe": ("probe",),
+}
+CLIPPED = {"model": ("encoder", "dynamics"), "policy": ("policy",), "probe": ("probe",)}
+
+
+WARM_UP = 200  # updates, where the rate decays
+FLOOR = 0.01  # of the rate, after the decay
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """As TD-MPC2."""
+
+    rate: float = 3e-4
+    encoder_rate: float = 0.3  # of `rate`, for encoder and posterior
+    clip: float = 20.0  # largest gradient norm
+    target_rate: float = 0.01  # of the target heads' moving average
+    decay: int = (
+        0  # updates over which the rate falls to (nearly) zero along a cosine, after a short warm-up; 0: constant
+    )
+
+
+class Optimiser:
+    """Makes every trainable parameter of the model (and its gradient) a view of one flat tensor, and updates that."""
+
+    def __init__(self, model: WorldModel, config: OptimiserConfig) -> None:
+        self.config = config
+        members = {name: [p for m in GROUPS[name] for p in getattr(model, m).parameters()] for name in GROUPS}
+        self.parameters = [p for group in members.values() for p in group]
+        missed = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in self.parameters}
+        if missed:
+            raise AssertionError(f"{len(missed)} trainable parameters belong to no group of models/optimiser.py")
+        self._flat = _flatten(self.parameters)
+        self.gradient = torch.zeros_like(self._flat)
+        spans, start = {}, 0
+        for name, group in members.items():
+            size = sum(p.numel() for p in group)
+            spans[name] = slice(start, start + size)
+            start += size
+        self._assign_gradients()
+        self._clipped = {
+            name: self.gradient[spans[parts[0]].start : spans[parts[-1]].stop] for name, parts in CLIPPED.items()
+        }
+        values = list(model.value_heads.parameters())
+        offset = spans["dynamics"].stop - sum(p.numel() for p in values)  # value_heads are the group's last
+        self._values = self._flat[offset : spans["dynamics"].stop]
+        self._target = _flatten(list(model.target_heads.parameters()))
+        self._rates: dict[str, float] = {}  # before any decay, by group
+        self._adam = torch.optim.Adam(self._adam_groups(spans), lr=config.rate, fused=True)
+
+    def _adam_groups(self, spans: dict[str, slice]) -> list[dict[str, Any]]:
+        groups = []
+        for name, span in spans.items():
+            leaf = nn.Parameter(self._flat[span])
+            leaf.grad = self.gradient[span]
+            rate = self.config.rate * (self.config.encoder_rate if name == "encoder" else 1.0)
+            self._rates[name] = rate
+            groups.append({"params": [leaf], "name": name, "lr": rate, "eps": 1e-5 if name == "policy" else 1e-8})
+        return groups
+
+    def _assign_gradients(self) -> None:
+        start = 0
+        for parameter in self.parameters:
+            parameter.grad = self.gradient[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+
+    def zero(self) -> None:
+        """Forget the gradient; call before `backward`."""
+        self.gradient.zero_()
+
+    def step(self, update: int) -> Tensor:
+        """Clip, do the update numbered `update`, and move the target heads.
+
+        Returns the gradient norms before clipping, one per clipped part.
+        """
+        if self.config.decay:
+            self._schedule(update)
+        norms = []
+        for part in self._clipped.values():
+            norm = torch.linalg.vector_norm(part)
+            part.mul_((self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+            norms.append(norm)
+        self._adam.step()
+        self._target.lerp_(self._values, self.config.target_rate)
+        return torch.stack(norms)
+
+    def _schedule(self, update: int) -> None:
+        fraction = min(update / self.config.decay, 1.0)
+        factor = min(1.0, (update + 1) / WARM_UP) * (FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * fraction)))
+        for group in self._adam.param_groups:
+            group["lr"] = factor * self._rates[group["name"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._adam.load_state_dict(state)
+
+
+def _flatten(parameters: list[nn.Parameter]) -> Tensor:
+    """Move the parameters into one contiguous tensor, of which they become views."""
+    flat = torch.cat([p.detach().reshape(-1) for p in parameters])
+    start = 0
+    for parameter in parameters:
+        parameter.data = flat[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    return flat

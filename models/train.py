@@ -1,0 +1,273 @@
+"""The trainer: draws windows from bags, updates the world model, and stops and resumes at the exact step."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.fused import kernels
+from models.losses import LossConfig, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
+from models.networks import expectation
+from models.optimiser import CLIPPED, Optimiser, OptimiserConfig
+from models.world_model import WorldModel
+from robot_wm.bundle import load_bundle
+from robot_wm.contract import Contract
+from robot_wm.errors import BundleError, RunError
+
+# Training on logs without a task (`dynamics_only`): how long to filter first, from how long a stretch to predict, how far.
+BURN_IN_S, STARTS_S, AHEAD_S = 0.2, 0.16, 0.24
+DECAY = 3_000  # updates
+PHASES = 4  # shifted grids of each log: rows come much faster than the grid
+
+
+class Windows(Protocol):
+    """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...)."""
+
+    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what training computes, given data and seed."""
+
+    seed: int = 0
+    batch: int = 256
+    fused: bool = True  # use the kernels of models/fused.py where they can be built
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+
+def discount_for(contract: Contract) -> float:
+    """Discount from the episode length in model steps, clamp((L/5 - 1) / (L/5), 0.95, 0.995) (TD-MPC2, appendix)."""
+    fraction = contract.episode_s * contract.model_hz / 5.0
+    return float(min(max((fraction - 1.0) / fraction, 0.95), 0.995))
+
+
+def config_for(contract: Contract, seed: int = 0, offline: bool = False, **changes: Any) -> TrainConfig:
+    """The usual configuration for a contract; `changes` are fields of LossConfig.
+
+    `offline` (a fixed set of bags, nothing new will correct an over-estimated value) adds TD3+BC's behaviour-cloning
+    term with its alpha = 2.5 (arXiv 2106.06860), so that policy and TD targets stay near logged actions.
+    """
+    reward = bool(contract.reward.topic or contract.reward.function)
+    loss = LossConfig(
+        discount=discount_for(contract),
+        with_reward=reward,
+        behaviour_cloning=1.0 / 2.5 if offline else 0.0,
+        mirrored=contract.mirrored,
+    )
+    if learns_motion_alone(contract):
+        return dynamics_only(contract, seed, loss, **changes)
+    return TrainConfig(seed=seed, loss=replace(loss, **changes))
+
+
+def learns_motion_alone(contract: Contract) -> bool:
+    """Whether there is no reward, and measurements to learn the motion from without one."""
+    has_reward = contract.reward.topic or contract.reward.function
+    return not has_reward and any(o.anchored for o in contract.observations)
+
+
+def phases_for(contract: Contract) -> int:
+    """On how many shifted grids to align a log (`models.dataset.Dataset`)."""
+    return PHASES if learns_motion_alone(contract) else 1
+
+
+def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: Any) -> TrainConfig:
+    """For logs without a task whose contract has anchors: long rollouts, many per window, and a rate that falls to zero."""
+    usual: dict[str, Any] = {
+        "burn_in": round(BURN_IN_S * contract.model_hz),
+        "starts": round(STARTS_S * contract.model_hz),
+        "horizon": round(AHEAD_S * contract.model_hz),
+        "rho": 1.0,
+        "drop": 0.02,  # measured gaps are in the logs already
+        "cold": 0.0,
+        "consistency": 0.0,  # the anchors are compared with measurements, step by step
+    }
+    optimiser = OptimiserConfig(rate=1e-3, encoder_rate=1.0, decay=DECAY)
+    return TrainConfig(seed=seed, batch=64, loss=replace(loss, **(usual | changes)), optimiser=optimiser)
+
+
+class Trainer:
+    """Updates `model` in place from windows of `dataset`.
+
+    The state is: model, optimiser, value scale, two random generators and the step; `save` and `load` carry all of it.
+    """
+
+    def __init__(self, model: WorldModel, dataset: Windows, config: TrainConfig) -> None:
+        self.model = model
+        self.dataset = dataset
+        self.config = config
+        self.step = 0
+        self._optimiser = Optimiser(model, config.optimiser)
+        self._scale = torch.ones(())
+        self._rng = np.random.default_rng(config.seed)
+        self._generator = torch.Generator().manual_seed(config.seed)
+
+    def update(self, count: int = 1) -> dict[str, float]:
+        """Make `count` updates; returns the mean of each loss term and gradient norm over them.
+
+        Raises:
+            RunError: a loss term or a gradient is not finite; it names the term and the step.
+        """
+        total: Tensor | None = None
+        names: list[str] = []
+        with kernels(self.config.fused):
+            for _ in range(count):
+                names, figures = self._update()
+                total = figures if total is None else total + figures
+        if total is None:
+            return {}
+        return dict(zip(names, (total / count).tolist(), strict=True)) | {"scale": float(self._scale)}
+
+    def _update(self) -> tuple[list[str], Tensor]:
+        config = self.config
+        sequence = draw_sequence(self.dataset, self._rng, config)
+        noise = draw_noise(self.model, config.loss, config.batch, self._generator)
+        self._optimiser.zero()
+        terms, scale = compute_losses(self.model, config.loss, sequence, noise, self._scale)
+        names, values = list(terms), torch.stack(list(terms.values()))
+        self._require_finite(names, values.detach())
+        values.sum().backward()  # type: ignore[no-untyped-call]
+        norms = self._optimiser.step(self.step)
+        self._scale = scale
+        self.step += 1
+        names += [f"gradient_{name}" for name in CLIPPED]
+        return names, torch.cat([values.detach(), norms])
+
+    def _require_finite(self, names: list[str], values: Tensor) -> None:
+        if not torch.isfinite(values.sum()):
+            bad = [name for name, value in zip(names, values.tolist(), strict=True) if not np.isfinite(value)]
+            raise RunError(
+                f"training step {self.step}: the {' and '.join(bad)} loss is not finite; check the bags and the "
+                "contract's scale for extreme numbers, or resume from an earlier checkpoint"
+            )
+
+    def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
+        """Write a checkpoint, never half of one; `notes` is plain data that `load` returns."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scale": self._scale,
+            "rng": self._rng.bit_generator.state,
+            "generator": self._generator.get_state(),
+            "step": self.step,
+            "config": asdict(self.config),
+            "notes": notes or {},
+        }
+        temporary = path.with_name(f".{path.name}.tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Continue from a checkpoint exactly as if training had never stopped (given the same bags); returns its notes.
+
+        Raises:
+            RunError: the file cannot be read, or was made with another configuration or model size.
+        """
+        state = read_checkpoint(path)
+        if state["config"] != asdict(self.config):
+            raise RunError(f"{path}: was made with another configuration: {_changed(state['config'], self.config)}")
+        _load_weights(self.model, state["model"], path)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scale = state["scale"]
+        self._rng.bit_generator.state = state["rng"]
+        self._generator.set_state(state["generator"])
+        self.step = state["step"]
+        notes: dict[str, Any] = state["notes"]
+        return notes
+
+    @torch.no_grad()
+    def evaluate(self, dataset: Windows, batches: int = 8, seed: int = 0) -> dict[str, float]:
+        """Held-out figures on other windows: consistency, reward error, TD error and probe error (see `held_out`)."""
+        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        rows = [held_out(self.model, self.config, dataset, rng, generator) for _ in range(batches)]
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def draw_sequence(dataset: Windows, rng: np.random.Generator, config: TrainConfig) -> Sequence:
+    """One batch of windows as tensors, time first."""
+    batch = dataset.sample(rng, config.batch, config.loss.length)
+    arrays = (np.asarray(getattr(batch, name), np.float32) for name in Sequence._fields)
+    return Sequence(*(torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1))) for array in arrays))
+
+
+def held_out(
+    model: WorldModel, config: TrainConfig, dataset: Windows, rng: np.random.Generator, generator: torch.Generator
+) -> dict[str, float]:
+    """Errors on one batch, nothing dropped; call under `no_grad`.
+
+    consistency: mean squared error of the open-loop latents; reward_error: mean absolute error of the predicted reward;
+    value_error: mean absolute TD error; probe_error: rms of the normalised features read from the open-loop latents.
+    """
+    loss = replace(config.loss, drop=0.0, cold=0.0, consistency=1.0)
+    sequence = draw_sequence(dataset, rng, config)
+    noise = draw_noise(model, loss, config.batch, generator)
+    latents, posteriors, sequence = roll_out(model, loss, sequence, noise)
+    ahead = sequence.valid[1:]
+
+    def mean(errors: Tensor) -> float:
+        return float((ahead * errors).sum() / ahead.sum().clamp(min=1.0))
+
+    figures = {"consistency": mean((model.split(latents[1:])[0] - model.split(posteriors)[0]).square().mean(-1))}
+    features = model.features(sequence.target[1:])
+    figures["probe_error"] = mean((model.readout_features(latents[1:]) - features).square().mean(-1)) ** 0.5
+    if model.anchors is not None:
+        figures["anchor"] = float(anchor_loss(model.anchors, loss, model.split(latents)[1], sequence))
+    if loss.with_reward:
+        action = sequence.action[:-1]
+        predicted = expectation(model.reward(latents[:-1], action))
+        figures["reward_error"] = mean((predicted - sequence.reward[:-1]).abs())
+        target = td_target(model, loss, sequence, noise, posteriors)
+        figures["value_error"] = mean((model.value(latents[:-1], action) - target).abs())
+    return figures
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file written by torch. Raises RunError where it is missing or damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: there is no such checkpoint") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise RunError(f"{path}: is not a readable checkpoint ({type(error).__name__})") from error
+    return state
+
+
+def load_bundle_weights(model: WorldModel, bundle: Path, contract: Contract) -> None:
+    """Start from the weights of a bundle made for the same contract and size.
+
+    Raises:
+        BundleError: the bundle is damaged, has no weights or another size.
+        ContractError: it was made for another contract.
+    """
+    found = load_bundle(bundle, contract)
+    if found.manifest.size != model.sizes.name:
+        raise BundleError(f"{bundle}: its size is {found.manifest.size}, not {model.sizes.name}")
+    weights = bundle / "weights.pt"
+    if not weights.is_file():
+        raise BundleError(f"{bundle}: has no weights.pt, so training cannot start from it")
+    _load_weights(model, read_checkpoint(weights), weights)
+
+
+def _load_weights(model: WorldModel, state: dict[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunError(f"{path}: does not fit a model of size {model.sizes.name} for this contract") from error
+
+
+def _changed(old: dict[str, Any], config: TrainConfig) -> str:
+    new = asdict(config)
+    flat = [
+        (f"{part}.{key}", old[part].get(key), new[part][key]) for part in ("loss", "optimiser") for key in new[part]
+    ]
+    flat += [(key, old.get(key), new[key]) for key in ("seed", "batch")]
+    return "; ".join(f"{name}: {a} != {b}" for name, a, b in flat if a != b)

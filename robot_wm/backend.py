@@ -1,0 +1,167 @@
+"""ONNX Runtime behind two small classes: a session per graph, and a model that owns the graphs of one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from robot_wm.bundle import GRAPHS, Bundle
+from robot_wm.errors import BackendError
+
+Float32 = NDArray[np.float32]
+
+PROVIDERS = {  # the name a user types → ONNX Runtime's name, in order of preference
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+
+
+def choose_provider(wanted: str = "auto") -> str:
+    """Return the provider to use: `wanted`, or for "auto" the best one this ONNX Runtime has (never OpenVINO unasked).
+
+    Raises:
+        BackendError: the provider is unknown, or not in the installed ONNX Runtime.
+    """
+    available = [name for name, full in PROVIDERS.items() if full in ort.get_available_providers()]
+    if wanted == "auto":
+        return next(name for name in available if name != "openvino")
+    if wanted not in PROVIDERS:
+        raise BackendError(f"unknown provider {wanted!r}; choose auto, {', '.join(PROVIDERS)}")
+    if wanted not in available:
+        raise BackendError(
+            f"provider {wanted!r} is not in the installed onnxruntime {ort.__version__}, which has "
+            f"{', '.join(available)}; install the extra that has it (gpu or openvino)"
+        )
+    return wanted
+
+
+class Session:
+    """One graph on one execution provider; `provider` is what ONNX Runtime really gave."""
+
+    def __init__(self, path: Path | str, provider: str = "auto", threads: int = 1) -> None:
+        """Load `path`. Raises BackendError when the file is no usable graph or the provider cannot be had."""
+        self.path = Path(path)
+        wanted = choose_provider(provider)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A spinning worker would take the core that the motor loop needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=_with_fallback(wanted))
+        except Exception as error:  # ONNX Runtime raises its own, undocumented types
+            raise BackendError(f"{path}: ONNX Runtime cannot load the graph: {_first_line(error)}") from error
+        names = {full: name for name, full in PROVIDERS.items()}
+        self.provider = names.get(self._session.get_providers()[0], "cpu")
+        if provider not in ("auto", self.provider):
+            raise BackendError(f"{path}: asked for provider {provider!r}, ONNX Runtime gave {self.provider!r}")
+        self.inputs = {item.name: item.shape for item in self._session.get_inputs()}
+        self.outputs = [item.name for item in self._session.get_outputs()]
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, **inputs: NDArray[Any]) -> dict[str, Float32]:
+        """Execute the graph on float32 copies of `inputs`; every output is checked to be finite.
+
+        Raises:
+            BackendError: a wrong name or shape, or a non-finite output (named).
+        """
+        feed = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
+        try:
+            results = self._session.run(self.outputs, feed)
+        except Exception as error:
+            raise BackendError(f"{self.path.name}: {_first_line(error)}") from error
+        for name, value in zip(self.outputs, results, strict=True):
+            if not np.isfinite(value).all():
+                raise BackendError(f"{self.path.name}: output {name!r} is not finite")
+        return dict(zip(self.outputs, results, strict=True))
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What one MPPI refinement returns, in normalised action units."""
+
+    mean: Float32  # (H, A)
+    std: Float32  # (H, A)
+    best: Float32  # (H, A), the sample with the highest score
+    value: float  # its score
+    elite_value: float  # mean score of the elites
+
+
+class Model:
+    """The graphs of one bundle as methods; shapes as in docs/architecture.md."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "auto",
+        threads: int = 1,
+        planner_threads: int | None = None,
+        graphs: Sequence[str] = GRAPHS,
+    ) -> None:
+        """Open the `graphs` (default: all); `planner_threads` is for `propose` and `refine` (default: `threads`)."""
+        self.bundle = bundle
+        self.bundle_id = bundle.bundle_id
+        self.initial_latent = np.asarray(bundle.manifest.initial_latent, np.float32)
+        heavy = planner_threads or threads
+        self.sessions = {
+            name: Session(bundle.graph(name), provider, heavy if name in ("propose", "refine") else threads)
+            for name in graphs
+        }
+        self.provider = self.sessions[graphs[-1]].provider
+
+    def encode(self, observation: Float32, mask: Float32, age: Float32) -> Float32:
+        """(N, O) raw SI, (N, M), (N, M) model steps → embedding (N, E)."""
+        return self.sessions["encode"].run(observation=observation, mask=mask, age=age)["embedding"]
+
+    def posterior(self, prior_latent: Float32, embedding: Float32, mask: Float32) -> Float32:
+        """(N, L), (N, E), (N, M) → latent (N, L)."""
+        run = self.sessions["posterior"].run
+        return run(prior_latent=prior_latent, embedding=embedding, mask=mask)["latent"]
+
+    def prior(self, latent: Float32, action: Float32) -> Float32:
+        """(N, L), (N, A) normalised → next latent (N, L)."""
+        return self.sessions["prior"].run(latent=latent, action=action)["next_latent"]
+
+    def policy(self, latent: Float32) -> Float32:
+        """(N, L) → action (N, A), the policy's mean."""
+        return self.sessions["policy"].run(latent=latent)["action"]
+
+    def heads(self, latent: Float32, action: Float32) -> tuple[Float32, Float32, Float32]:
+        """(N, L), (N, A) → reward, value and disagreement of the value heads, each (N,)."""
+        out = self.sessions["heads"].run(latent=latent, action=action)
+        return out["reward"], out["value"], out["disagreement"]
+
+    def propose(self, latent: Float32, noise: Float32) -> Float32:
+        """(1, L), (P, H, A) standard normal → policy rollouts (P, H, A)."""
+        return self.sessions["propose"].run(latent=latent, noise=noise)["proposals"]
+
+    def refine(self, **inputs: Float32) -> Refinement:
+        """One MPPI refinement; inputs as in docs/architecture.md."""
+        out = self.sessions["refine"].run(**inputs)
+        value, elite_value = float(out["value"]), float(out["elite_value"])
+        return Refinement(out["next_mean"], out["next_std"], out["best"], value, elite_value)
+
+    def readout(self, latent: Float32) -> Float32:
+        """(N, L) → observation (N, O), raw SI; the probe of replay and audit."""
+        return self.sessions["readout"].run(latent=latent)["observation"]
+
+
+def _with_fallback(provider: str) -> list[str]:
+    """TensorRT hands single operators to CUDA, and everything to the CPU where it must."""
+    order = list(PROVIDERS)
+    chain = [provider] if provider in ("cpu", "openvino") else order[order.index(provider) : 2]
+    available = ort.get_available_providers()
+    return [PROVIDERS[name] for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

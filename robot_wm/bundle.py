@@ -1,0 +1,171 @@
+"""The bundle: what travels from the trainer to the robot. A directory, verified before use, never half there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from robot_wm.contract import Contract, load_contract
+from robot_wm.errors import BundleError
+
+FORMAT = 1
+GRAPHS = ("encode", "posterior", "prior", "policy", "heads", "propose", "refine", "readout")
+
+
+@dataclass(frozen=True)
+class PlannerDefaults:
+    """The fixed planning budget a bundle was evaluated with; the sizes are baked into `propose` and `refine`."""
+
+    horizon: int = 3  # model steps
+    samples: int = 512  # per refinement, without the policy proposals
+    proposals: int = 24  # policy trajectories
+    elites: int = 64
+    refinements: int = 6  # fixed budget of eval and replay
+    temperature: float = 0.5
+    std_min: float = 0.05
+    std_max: float = 2.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself."""
+
+    name: str
+    family: str  # tdmpc2
+    size: str  # nano | 1M | 5M | 19M
+    latent: int
+    initial_latent: tuple[float, ...]
+    discount: float
+    contract_hash: str
+    planner: PlannerDefaults = field(default_factory=PlannerDefaults)
+    files: dict[str, str] = field(default_factory=dict)  # path → SHA-256 of every other file
+    metrics: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, float] = field(default_factory=dict)  # graph → largest error against PyTorch on random inputs
+    provenance: dict[str, Any] = field(default_factory=dict)  # command, seed, bags and their hashes, code version
+    format: int = FORMAT
+
+    @property
+    def bundle_id(self) -> str:
+        """First 12 hex digits of the SHA-256 over all file digests."""
+        text = "\n".join(f"{name} {digest}" for name, digest in sorted(self.files.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose digests and contract have been checked."""
+
+    path: Path
+    manifest: Manifest
+    contract: Contract
+
+    @property
+    def bundle_id(self) -> str:
+        return self.manifest.bundle_id
+
+    def graph(self, name: str) -> Path:
+        return self.path / "graphs" / f"{name}.onnx"
+
+
+def load_bundle(path: Path | str, contract: Contract | None = None) -> Bundle:
+    """Open a bundle and check its digests, and that it was made for `contract` when one is given.
+
+    Raises:
+        BundleError: a listed file is missing or altered, or the manifest is malformed.
+        ContractError: the bundle's model-facing contract differs; the message names the fields.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    for name, digest in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"{path}: half-written bundle: {name} is missing; export or push it again")
+        if file_digest(file) != digest:
+            raise BundleError(f"{path}: {name} does not match its digest in manifest.json: the bundle was altered")
+    missing = [name for name in GRAPHS if f"graphs/{name}.onnx" not in manifest.files]
+    if missing or "contract.yaml" not in manifest.files:
+        raise BundleError(f"{path}: manifest.json lists no {', '.join(missing) or 'contract.yaml'}; export it again")
+    own = load_contract(path / "contract.yaml")
+    if own.hash != manifest.contract_hash:
+        raise BundleError(f"{path}: contract.yaml has hash {own.hash}, manifest.json says {manifest.contract_hash}")
+    if contract is not None:
+        contract.require_same(own, f"bundle {path}")
+    return Bundle(path, manifest, contract or own)
+
+
+def write_bundle(path: Path | str, manifest: Manifest, fill: Callable[[Path], None]) -> Bundle:
+    """Create the bundle at `path`: `fill(directory)` writes its files, then digests are added and it is renamed into place.
+
+    An existing bundle at `path` is replaced only after the new one is complete and has passed every check of `load_bundle`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        fill(temporary)
+        names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
+        data = asdict(manifest) | {"files": {name: file_digest(temporary / name) for name in names}}
+        (temporary / "manifest.json").write_text(json.dumps(data, indent=1) + "\n")
+        for file in temporary.rglob("*"):
+            sync_to_disk(file)
+        temporary.chmod(0o755)
+        load_bundle(temporary)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            os.rename(path, old / path.name)
+            os.rename(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, path)
+        sync_to_disk(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return load_bundle(path)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / "manifest.json"
+    try:
+        data = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: not a bundle: it has no manifest.json") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise BundleError(f"{file}: format {found!r} is not supported (this version reads {FORMAT})")
+    known = {f.name for f in fields(Manifest)}
+    try:
+        planner = PlannerDefaults(**data.pop("planner"))
+        manifest = Manifest(planner=planner, **{key: value for key, value in data.items() if key in known})
+        latent = tuple(float(x) for x in manifest.initial_latent)
+        well_formed = len(latent) == manifest.latent and all(
+            isinstance(k, str) and isinstance(v, str) and ".." not in k and not k.startswith("/")
+            for k, v in manifest.files.items()
+        )
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise BundleError(f"{file}: malformed: {error}") from error
+    if not well_formed:
+        raise BundleError(f"{file}: malformed: files or initial_latent")
+    return manifest
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file, or the entries of a directory, would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,98 @@
+"""The ports to hardware: a motor bus, a stream of other sensors, and how a name becomes one of them.
+
+Drivers register in the entry-point groups `robot_wm.buses` and `robot_wm.sensors`, so that the simulator or a vendor package
+plugs in without anyone importing it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+from robot_wm.contract import Contract
+from robot_wm.errors import BusError
+from robot_wm.messages import FloatArray, JointState
+
+BUSES = "robot_wm.buses"
+SENSORS = "robot_wm.sensors"
+
+
+class MotorBus(Protocol):
+    """What a driver does; every call returns or raises BusError in bounded time, well below a motor period."""
+
+    names: tuple[str, ...]  # every joint that `read` reports; the contract's action names are among them
+
+    def open(self) -> None:
+        """Connect, motors unpowered."""
+        ...
+
+    def close(self) -> None:
+        """Cut the power and disconnect; harmless when not open."""
+        ...
+
+    def read(self) -> JointState:
+        """Return the joints, stamped at capture [ns, monotonic]. Raises BusError."""
+        ...
+
+    def write(self, values: FloatArray) -> None:
+        """Send (action,) in SI units and the contract's action order. Raises BusError."""
+        ...
+
+    def enable(self) -> None:
+        """Power the motors. Raises BusError."""
+        ...
+
+    def disable(self) -> None:
+        """Cut the motors' power; works in any state. Raises BusError."""
+        ...
+
+    def fault(self) -> str | None:
+        """A fault the hardware reports (overheating, lost power), or None; asks nothing, returns what is known."""
+        ...
+
+
+class SensorStream(Protocol):
+    """Observations and rewards that are neither joints nor images, for example those of a simulated task."""
+
+    def open(self) -> None:
+        """Connect."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; harmless when not open."""
+        ...
+
+    def poll(self) -> list[tuple[str, int, FloatArray]]:
+        """Everything since the last call, oldest first: topic, stamp [ns, monotonic], values. Never waits. Raises BusError."""
+        ...
+
+
+def open_bus(name: str, contract: Contract, **options: Any) -> MotorBus:
+    """Build and open the bus registered as `name`. Raises BusError when it is unknown or does not take the options."""
+    bus = cast(MotorBus, _build(BUSES, "motor bus", name, contract, options))
+    bus.open()
+    return bus
+
+
+def open_sensors(name: str, contract: Contract, **options: Any) -> SensorStream:
+    """Build and open the sensor stream registered as `name`. Raises BusError as `open_bus` does."""
+    sensors = cast(SensorStream, _build(SENSORS, "sensor stream", name, contract, options))
+    sensors.open()
+    return sensors
+
+
+def _build(group: str, what: str, name: str, contract: Contract, options: dict[str, Any]) -> Any:
+    known = {entry.name: entry for entry in entry_points(group=group)}
+    if name not in known:
+        raise BusError(f"unknown {what} {name!r}; installed are {', '.join(sorted(known)) or 'none'}")
+    try:
+        kind = known[name].load()
+    except ImportError as error:
+        raise BusError(f"{what} {name!r} needs a package that is not installed: {error}") from error
+    try:
+        inspect.signature(kind).bind(contract, **options)
+    except TypeError as error:
+        takes = [key for key in inspect.signature(kind).parameters if key != "contract"]
+        raise BusError(f"{what} {name!r}: {error}; its options are {', '.join(takes) or 'none'}") from error
+    return kind(contract, **options)

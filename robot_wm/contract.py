@@ -1,0 +1,420 @@
+"""The contract: one YAML file that names every observation and action, used by trainer, planner, bag reader, simulator and nodes.
+
+A model depends on its *model-facing* part only (grid rate, observations, action and its range); that part is hashed, and a
+bundle, a bag and a robot whose hashes differ refuse each other. Limits, topics and timing bounds may change without retraining.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robot_wm.errors import ContractError
+
+ENCODINGS = ("linear", "angle")
+FIELDS = ("position", "velocity", "effort", "data")
+MODES = ("position", "velocity", "effort")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One vector observation: some components of one topic, in SI units."""
+
+    name: str
+    topic: str
+    field: str  # position | velocity | effort of a JointState, or data: a 32FC1 tensor
+    names: tuple[str, ...]  # joints, looked up by name; or one name per tensor component
+    unit: tuple[str, ...]
+    encoding: tuple[str, ...]  # linear: (x - mean) / scale; angle: (cos x, sin x), which ignores whole turns
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    rate_hz: float = 0.0  # expected rate of the topic; 0: unknown
+    delay_s: float = 0.0  # expected delay from capture to arrival
+    stale_s: float = 0.2  # older than this: the filter reports it as missing
+    anchored: bool = False  # keep these components readable in the latent (see models/networks.py)
+
+    @property
+    def size(self) -> int:
+        """Number of raw components."""
+        return len(self.names)
+
+    @property
+    def features(self) -> int:
+        """Number of components after encoding."""
+        return self.size + sum(kind == "angle" for kind in self.encoding)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What the robot is commanded with; -1..1 of the model maps to low..high."""
+
+    names: tuple[str, ...]
+    mode: str  # position | velocity | effort
+    unit: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    topic: str = "applied"  # where bags hold what was really sent
+    field: str = ""  # field of that topic; empty: the mode
+    delay_s: float = 0.0  # from writing a command to its effect
+    limit_low: tuple[float, ...] = ()  # tightened limits; empty: low
+    limit_high: tuple[float, ...] = ()
+    rate: tuple[float, ...] = ()  # largest change per second, SI units; empty: unlimited
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Safety:
+    """Bounds of the safety filter and the fallback ladder; every per-joint table is by joint name."""
+
+    position: dict[str, tuple[float, float]] = field(default_factory=dict)
+    velocity: dict[str, float] = field(default_factory=dict)
+    plan_stale_s: float = 0.1  # no valid plan for this long: hold
+    joint_stale_s: float = 0.05  # no joint state for this long: damp
+    hold_s: float = 1.0  # holding for this long: damp
+    hold_effort: tuple[float, ...] = ()  # effort mode: what hold sends; empty: zero
+    damping: tuple[float, ...] = ()  # effort mode: damp sends -damping * velocity; empty: zero effort
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Where the reward comes from: a recorded topic, or `package.module:function` that relabels the bag."""
+
+    topic: str = "reward"
+    function: str = ""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The whole agreement; see the module's first lines."""
+
+    name: str
+    model_hz: float
+    motor_hz: float
+    observations: tuple[Observation, ...]
+    action: Action
+    safety: Safety = field(default_factory=Safety)
+    reward: Reward = field(default_factory=Reward)
+    episode_s: float = 10.0
+    mirrored: bool = False  # negating all observations and actions gives a true motion of equal reward
+
+    @property
+    def observation_size(self) -> int:
+        """Raw components of all observations, concatenated in contract order."""
+        return sum(o.size for o in self.observations)
+
+    @property
+    def feature_size(self) -> int:
+        return sum(o.features for o in self.observations)
+
+    def observation(self, name: str) -> Observation:
+        for item in self.observations:
+            if item.name == name:
+                return item
+        raise ContractError(
+            f"contract {self.name}: no observation {name!r}; it has {', '.join(o.name for o in self.observations)}"
+        )
+
+    def slices(self) -> dict[str, slice]:
+        """Where each observation lies in the concatenated raw vector."""
+        result, start = {}, 0
+        for item in self.observations:
+            result[item.name] = slice(start, start + item.size)
+            start += item.size
+        return result
+
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that a bag for this contract must hold, in contract order."""
+        names = [o.topic for o in self.observations] + [self.action.topic]
+        if self.reward.topic and not self.reward.function:
+            names.append(self.reward.topic)
+        return tuple(dict.fromkeys(names))
+
+    def model_facing(self) -> dict[str, Any]:
+        """The part a model depends on, as plain data."""
+        keep_obs = ("name", "field", "names", "unit", "encoding", "mean", "scale", "anchored")
+        keep_action = ("names", "mode", "unit", "low", "high")
+        return {
+            "model_hz": self.model_hz,
+            "observations": [{key: _plain(getattr(o, key)) for key in keep_obs} for o in self.observations],
+            "action": {key: _plain(getattr(self.action, key)) for key in keep_action},
+        }
+
+    @property
+    def hash(self) -> str:
+        """Hash of the model-facing part, 16 hex digits."""
+        text = json.dumps(self.model_facing(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def differences(self, other: Contract) -> list[str]:
+        """Model-facing fields that differ, as `path: ours != theirs`."""
+        return list(_differences("", self.model_facing(), other.model_facing()))
+
+    def require_same(self, other: Contract, what: str) -> None:
+        """Raise ContractError naming the differing fields unless both contracts serve the same model."""
+        if self.hash != other.hash:
+            raise ContractError(f"{what} was made for another contract: {'; '.join(self.differences(other))}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    def save(self, path: Path) -> None:
+        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=120))
+
+
+def load_contract(path: Path | str) -> Contract:
+    """Read and validate a contract file.
+
+    Raises:
+        ContractError: naming the file and the field that is missing, unknown or wrong.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: is not YAML: {str(error).splitlines()[0]}") from error
+    return parse_contract(data, str(path))
+
+
+def parse_contract(data: Any, source: str = "contract") -> Contract:
+    """Build a validated contract from plain data; `source` names it in errors. Raises ContractError."""
+    reader = _Reader(source)
+    table = reader.table(data, "", Contract, required=("name", "model_hz", "observations", "action"))
+    items = reader.listing(table["observations"], "observations")
+    if not items:
+        raise ContractError(f"{source}: observations: at least one is needed")
+    observations = tuple(_observation(reader, item, f"observations[{i}]") for i, item in enumerate(items))
+    names = [o.name for o in observations]
+    if len(set(names)) != len(names):
+        raise ContractError(f"{source}: observations: names must differ, got {', '.join(names)}")
+    model_hz = reader.number(table["model_hz"], "model_hz", above=0.0)
+    action = _action(reader, table["action"])
+    mirrored = reader.flag(table.get("mirrored", False), "mirrored")
+    if mirrored:
+        _require_centred(reader, observations, action)
+    return Contract(
+        name=reader.text(table["name"], "name"),
+        model_hz=model_hz,
+        motor_hz=reader.number(table.get("motor_hz", max(100.0, model_hz)), "motor_hz", above=0.0),
+        observations=observations,
+        action=action,
+        safety=_safety(reader, table.get("safety") or {}),
+        reward=_reward(reader, table.get("reward") or {}),
+        episode_s=reader.number(table.get("episode_s", 10.0), "episode_s", above=0.0),
+        mirrored=mirrored,
+    )
+
+
+def _require_centred(reader: _Reader, observations: tuple[Observation, ...], action: Action) -> None:
+    for i, item in enumerate(observations):
+        if any(item.mean):
+            raise reader.fail(f"observations[{i}].mean", "must be 0 for a mirrored robot")
+    if any(low != -high for low, high in zip(action.low, action.high, strict=True)):
+        raise reader.fail("action.low", "must be minus action.high for a mirrored robot")
+
+
+def _observation(reader: _Reader, data: Any, where: str) -> Observation:
+    table = reader.table(data, where, Observation, required=("name", "topic", "field", "names"))
+    names = reader.names(table["names"], f"{where}.names")
+    size = len(names)
+    encoding = reader.texts(table.get("encoding", "linear"), f"{where}.encoding", size, ENCODINGS)
+    scale = reader.numbers(table.get("scale", 1.0), f"{where}.scale", size, above=0.0)
+    return Observation(
+        name=reader.text(table["name"], f"{where}.name"),
+        topic=reader.text(table["topic"], f"{where}.topic"),
+        field=reader.choice(table["field"], f"{where}.field", FIELDS),
+        names=names,
+        unit=reader.texts(table.get("unit", ""), f"{where}.unit", size),
+        encoding=encoding,
+        mean=reader.numbers(table.get("mean", 0.0), f"{where}.mean", size),
+        scale=scale,
+        rate_hz=reader.number(table.get("rate_hz", 0.0), f"{where}.rate_hz", at_least=0.0),
+        delay_s=reader.number(table.get("delay_s", 0.0), f"{where}.delay_s", at_least=0.0),
+        stale_s=reader.number(table.get("stale_s", 0.2), f"{where}.stale_s", above=0.0),
+        anchored=reader.flag(table.get("anchored", False), f"{where}.anchored"),
+    )
+
+
+def _action(reader: _Reader, data: Any) -> Action:
+    table = reader.table(data, "action", Action, required=("names", "mode", "low", "high"))
+    names = reader.names(table["names"], "action.names")
+    size = len(names)
+    low = reader.numbers(table["low"], "action.low", size)
+    high = reader.numbers(table["high"], "action.high", size)
+    limit_low = reader.numbers(table.get("limit_low") or low, "action.limit_low", size)
+    limit_high = reader.numbers(table.get("limit_high") or high, "action.limit_high", size)
+    for i, name in enumerate(names):
+        if not low[i] < high[i]:
+            raise ContractError(f"{reader.source}: action.low: {low[i]} of {name} must be below action.high {high[i]}")
+        if not low[i] <= limit_low[i] < limit_high[i] <= high[i]:
+            raise ContractError(
+                f"{reader.source}: action.limit_low/limit_high: {limit_low[i]}..{limit_high[i]} of {name} must lie "
+                f"within low..high {low[i]}..{high[i]}; limits may only be tightened"
+            )
+    rate = table.get("rate")
+    field_name = reader.text(table.get("field", ""), "action.field")
+    return Action(
+        names=names,
+        mode=reader.choice(table["mode"], "action.mode", MODES),
+        unit=reader.texts(table.get("unit", ""), "action.unit", size),
+        low=low,
+        high=high,
+        topic=reader.text(table.get("topic", "applied"), "action.topic"),
+        field=reader.choice(field_name, "action.field", FIELDS) if field_name else "",
+        delay_s=reader.number(table.get("delay_s", 0.0), "action.delay_s", at_least=0.0),
+        limit_low=limit_low,
+        limit_high=limit_high,
+        rate=reader.numbers(rate, "action.rate", size, above=0.0) if rate not in (None, [], ()) else (),
+    )
+
+
+def _safety(reader: _Reader, data: Any) -> Safety:
+    table = reader.table(data, "safety", Safety)
+    defaults = Safety()
+    position = {}
+    for joint, bounds in reader.mapping(table.get("position") or {}, "safety.position").items():
+        low, high = reader.numbers(bounds, f"safety.position.{joint}", 2)
+        if not low < high:
+            raise ContractError(f"{reader.source}: safety.position.{joint}: {low} must be below {high}")
+        position[joint] = (low, high)
+    velocity = {
+        joint: reader.number(value, f"safety.velocity.{joint}", above=0.0)
+        for joint, value in reader.mapping(table.get("velocity") or {}, "safety.velocity").items()
+    }
+    times = {
+        name: reader.number(table.get(name, getattr(defaults, name)), f"safety.{name}", above=0.0)
+        for name in ("plan_stale_s", "joint_stale_s", "hold_s")
+    }
+    return Safety(
+        position=position,
+        velocity=velocity,
+        hold_effort=reader.numbers(table.get("hold_effort") or (), "safety.hold_effort"),
+        damping=reader.numbers(table.get("damping") or (), "safety.damping"),
+        **times,
+    )
+
+
+def _reward(reader: _Reader, data: Any) -> Reward:
+    table = reader.table(data, "reward", Reward)
+    function = reader.text(table.get("function", ""), "reward.function")
+    if function and function.count(":") != 1:
+        raise ContractError(f"{reader.source}: reward.function: {function!r} must read package.module:function")
+    return Reward(topic=reader.text(table.get("topic", "reward"), "reward.topic"), function=function)
+
+
+class _Reader:
+    """Turns plain YAML data into typed values, or raises a ContractError that names the field."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def fail(self, where: str, text: str) -> ContractError:
+        return ContractError(f"{self.source}: {where}: {text}" if where else f"{self.source}: {text}")
+
+    def mapping(self, data: Any, where: str) -> dict[str, Any]:
+        if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+            raise self.fail(where, f"must be a table with named fields, got {_short(data)}")
+        return data
+
+    def table(self, data: Any, where: str, kind: type, required: tuple[str, ...] = ()) -> dict[str, Any]:
+        table = self.mapping(data, where)
+        known = {f.name for f in fields(kind)}
+        prefix = f"{where}." if where else ""
+        for key in table:
+            if key not in known:
+                raise self.fail(f"{prefix}{key}", f"unknown field; known are {', '.join(sorted(known))}")
+        for key in required:
+            if key not in table:
+                raise self.fail(f"{prefix}{key}", "is missing")
+        return table
+
+    def listing(self, data: Any, where: str) -> list[Any]:
+        if not isinstance(data, list | tuple):
+            raise self.fail(where, f"must be a list, got {_short(data)}")
+        return list(data)
+
+    def text(self, data: Any, where: str) -> str:
+        if not isinstance(data, str):
+            raise self.fail(where, f"must be text, got {_short(data)}")
+        return data
+
+    def flag(self, data: Any, where: str) -> bool:
+        if not isinstance(data, bool):
+            raise self.fail(where, f"must be true or false, got {_short(data)}")
+        return data
+
+    def choice(self, data: Any, where: str, options: tuple[str, ...]) -> str:
+        if data not in options:
+            raise self.fail(where, f"must be one of {', '.join(options)}, got {_short(data)}")
+        return str(data)
+
+    def names(self, data: Any, where: str) -> tuple[str, ...]:
+        names = tuple(self.text(item, where) for item in self.listing(data, where))
+        if not names or len(set(names)) != len(names):
+            raise self.fail(where, f"must be a list of different names, got {_short(data)}")
+        return names
+
+    def texts(self, data: Any, where: str, size: int, options: tuple[str, ...] = ()) -> tuple[str, ...]:
+        items = [data] * size if isinstance(data, str) else self.listing(data, where)
+        self._sized(items, where, size)
+        return tuple(self.choice(i, where, options) if options else self.text(i, where) for i in items)
+
+    def number(self, data: Any, where: str, above: float = -math.inf, at_least: float = -math.inf) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
+            raise self.fail(where, f"must be a finite number, got {_short(data)}")
+        if data <= above:
+            raise self.fail(where, f"must be above {above:g}, got {data:g}")
+        if data < at_least:
+            raise self.fail(where, f"must be at least {at_least:g}, got {data:g}")
+        return float(data)
+
+    def numbers(self, data: Any, where: str, size: int | None = None, above: float = -math.inf) -> tuple[float, ...]:
+        scalar = isinstance(data, int | float) and not isinstance(data, bool)
+        items = [data] * (size or 1) if scalar else self.listing(data, where)
+        if size is not None:
+            self._sized(items, where, size)
+        return tuple(self.number(item, f"{where}[{i}]", above=above) for i, item in enumerate(items))
+
+    def _sized(self, items: list[Any], where: str, size: int) -> None:
+        if len(items) != size:
+            raise self.fail(where, f"must have {size} entries (one per name), got {len(items)}")
+
+
+def tighten(contract: Contract, low: tuple[float, ...], high: tuple[float, ...]) -> Contract:
+    """Return the contract with narrower action limits [SI units]; same hash. Raises ContractError if they are wider."""
+    data = contract.to_dict()
+    data["action"].update(limit_low=list(low), limit_high=list(high))
+    return replace(contract, action=parse_contract(data, contract.name).action)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _differences(path: str, ours: Any, theirs: Any) -> list[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = dict.fromkeys([*ours, *theirs])
+        return [d for k in keys for d in _differences(f"{path}.{k}".lstrip("."), ours.get(k), theirs.get(k))]
+    nested = isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs)
+    if nested and any(isinstance(item, dict) for item in ours):
+        return [d for i in range(len(ours)) for d in _differences(f"{path}[{i}]", ours[i], theirs[i])]
+    return [] if ours == theirs else [f"{path}: {_short(ours)} != {_short(theirs)}"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

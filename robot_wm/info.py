@@ -1,0 +1,72 @@
+"""What each plan and each correction says of itself on `plan_info` and `correction_info`: everything replay and reports need.
+
+Both travel as one diagnostic_msgs/DiagnosticArray per plan or correction: header.stamp is the plan's start or the latent's
+stamp, and each field is one key with its value as JSON, so numbers survive exactly and standard tools can show them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from robot_wm.errors import MessageError
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """Statistics of one plan, and the inputs that reproduce it (with the recorded latent and the bundle)."""
+
+    index: int
+    bundle_id: str
+    source: str  # mppi | shifted | policy
+    refinements: int
+    value: float
+    spread: float
+    seconds: float  # time used [s]
+    latent_age_s: float  # start of the plan minus stamp of the latent it was planned from
+    latent_steps: int  # the same in model steps: how far the latent was rolled forward
+    slack_s: float  # start of the plan minus the moment it was ready; negative: it came late
+    previous: tuple[float, ...] | None  # action (A,) just before the start, SI units
+    actions: tuple[tuple[float, ...], ...]  # (latent_steps, A), normalised: what the latent was rolled through
+    seed: int
+    reset: bool  # planned without the previous plan's mean
+
+
+@dataclass(frozen=True)
+class CorrectionInfo:
+    """What one correction of the latent did."""
+
+    bundle_id: str
+    innovation: float  # root mean square change of the predicted latent
+    late_steps: int  # instants replayed because of late arrivals
+    delay_s: float  # from the stamp of the newest measurement to its correction
+    seconds: float  # time used [s]
+    outcomes: dict[str, int]  # measurements so far, by what became of them
+
+
+Info = TypeVar("Info", PlanInfo, CorrectionInfo)
+
+
+def to_pairs(info: PlanInfo | CorrectionInfo) -> list[tuple[str, str]]:
+    """One (key, JSON value) per field."""
+    return [(f.name, json.dumps(getattr(info, f.name))) for f in fields(info)]
+
+
+def from_pairs(kind: type[Info], pairs: Iterable[tuple[str, str]]) -> Info:
+    """The inverse of `to_pairs`. Raises MessageError naming a missing key or an unreadable value."""
+    given = dict(pairs)
+    values: dict[str, Any] = {}
+    for f in fields(kind):
+        try:
+            values[f.name] = _tuples(json.loads(given[f.name]))
+        except KeyError as error:
+            raise MessageError(f"{kind.__name__}: no key {f.name!r}; there are {', '.join(given) or 'none'}") from error
+        except ValueError as error:
+            raise MessageError(f"{kind.__name__}: {f.name}: {given[f.name]!r} is not JSON") from error
+    return kind(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

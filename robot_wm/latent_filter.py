@@ -1,0 +1,231 @@
+"""The latent filter: predict with the prior from applied actions, correct at the stamp of each observation.
+
+Corrections are always late, only by how much varies. The filter therefore keeps, over a bounded history of grid instants,
+what was measured and what was applied; the latent is a function of these records alone. A late record only marks where
+that function must be evaluated again (rewind, correct, replay), so the order of arrival cannot matter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_wm.actions import ActionHistory
+from robot_wm.backend import Float32, Model
+from robot_wm.contract import Contract
+from robot_wm.errors import MessageError
+from robot_wm.messages import Applied, Latent, Measurement, Plan
+from robot_wm.timebase import NS_PER_S, Grid
+
+FUTURE_TOLERANCE_S = 0.005
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What became of one measurement: `outcome` is accepted, superseded, duplicate, too_old, future or invalid."""
+
+    name: str
+    stamp: int
+    outcome: str
+    late_steps: int = 0  # instants that have to be replayed because of it
+    reason: str = ""
+
+
+@dataclass
+class _Instant:
+    """One grid instant: the measurements that belong to it and, once evaluated, its latents."""
+
+    measured: dict[str, Measurement] = field(default_factory=dict)
+    embedding: Float32 | None = None  # of the merged measurements; None: must be encoded again
+    prior: Float32 | None = None
+    posterior: Float32 | None = None
+
+
+class LatentFilter:
+    """Stamped history of measurements, applied actions and latents of one model; not thread-safe by design."""
+
+    def __init__(self, contract: Contract, model: Model, history_s: float = 1.0, start: int = 0) -> None:
+        self.contract = contract
+        self.model = model
+        self.grid = Grid(contract.model_hz)
+        self.actions = ActionHistory(contract, history_s + 0.5)
+        self.outcomes: Counter[str] = Counter()
+        self._length = max(2, round(history_s * contract.model_hz))
+        self._slices = contract.slices()
+        self.reset(start)
+
+    def reset(self, stamp: int) -> None:
+        """Forget everything; the episode starts at the instant nearest `stamp` with the model's initial latent."""
+        first = self.grid.nearest(stamp)
+        self.actions.clear()
+        self._instants: dict[int, _Instant] = {first: _Instant()}
+        self._base = first  # oldest instant kept; its prior is the start of every replay
+        self._head = first  # newest instant with a measurement
+        self._base_prior: Float32 = self.model.initial_latent
+        self._clean = first - 1  # instants up to here are evaluated
+
+    def applied(self, applied: Applied) -> None:
+        """Record what was really sent; steps that it changes are replayed."""
+        effect = self.actions.add(applied)
+        self._clean = min(self._clean, max(self.grid.floor(effect), self._base - 1))
+
+    def observe(self, measurement: Measurement, now: int | None = None) -> Correction:
+        """Record a measurement at the instant nearest its stamp; `now` [ns] lets stamps from the future be refused."""
+        correction = self._place(measurement, now)
+        self.outcomes[correction.outcome] += 1
+        return correction
+
+    def latent(self) -> Latent:
+        """The posterior at the newest instant that has a measurement."""
+        self._evaluate()
+        values = self._instants[self._head].posterior
+        assert values is not None
+        return Latent(self.grid.stamp(self._head), values, self.model.bundle_id)
+
+    def predict(self, stamp: int, plan: Plan | None = None) -> Latent:
+        """The latent at the first grid instant at or after `stamp`, rolled forward through applied and planned actions."""
+        return roll_forward(self.model, self.grid, self.latent(), self.actions, stamp, plan)
+
+    def innovation(self) -> float:
+        """Root mean square change that the newest correction made to the predicted latent."""
+        self._evaluate()
+        instant = self._instants[self._head]
+        assert instant.prior is not None and instant.posterior is not None
+        return float(np.sqrt(np.mean((instant.posterior - instant.prior) ** 2)))
+
+    def swap(self, model: Model) -> None:
+        """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent."""
+        self.model = model
+        self._base_prior = model.initial_latent
+        for instant in self._instants.values():
+            instant.embedding = None
+        self._clean = self._base - 1
+
+    def _place(self, measurement: Measurement, now: int | None) -> Correction:
+        name, stamp = measurement.name, measurement.stamp
+        reason = self._defect(measurement)
+        if reason:
+            return Correction(name, stamp, "invalid", reason=reason)
+        if now is not None and stamp > now + FUTURE_TOLERANCE_S * NS_PER_S:
+            ahead = (stamp - now) / NS_PER_S
+            return Correction(name, stamp, "future", reason=f"{name}: stamp is {ahead:.3f} s ahead of the clock")
+        k = self.grid.nearest(stamp)
+        if k < self._base:
+            old = (self._head - k) / self.contract.model_hz
+            return Correction(
+                name, stamp, "too_old", reason=f"{name}: {old:.3f} s before the newest, history is shorter"
+            )
+        if k > self._head + self._length:
+            self._restart(k)
+        self._advance(k)
+        instant = self._instants[k]
+        other = instant.measured.get(name)
+        if other is not None and not self._closer(stamp, other.stamp, k):
+            outcome = "duplicate" if stamp == other.stamp else "superseded"
+            return Correction(name, stamp, outcome)
+        instant.measured[name] = measurement
+        instant.embedding = None
+        late = max(0, self._clean - k + 1)
+        self._clean = min(self._clean, k - 1)
+        return Correction(name, stamp, "accepted", late_steps=late)
+
+    def _defect(self, measurement: Measurement) -> str:
+        """Say why the values cannot be used, or nothing."""
+        expected = self._slices.get(measurement.name)
+        if expected is None:
+            raise MessageError(f"no observation {measurement.name!r} in contract {self.contract.name}")
+        size = expected.stop - expected.start
+        if np.shape(measurement.values) != (size,):
+            return f"{measurement.name}: shape {np.shape(measurement.values)}, expected ({size},)"
+        if not np.isfinite(measurement.values).all():
+            return f"{measurement.name}: not finite"
+        return ""
+
+    def _closer(self, stamp: int, other: int, k: int) -> bool:
+        """Of several measurements at one instant the one nearest to it counts, of two as near the later."""
+        at = self.grid.stamp(k)
+        return (abs(stamp - at), -stamp) < (abs(other - at), -other)
+
+    def _restart(self, k: int) -> None:
+        """A gap longer than the history: nothing that was known still helps."""
+        self._instants = {k: _Instant()}
+        self._base = self._head = k
+        self._base_prior = self.model.initial_latent
+        self._clean = k - 1
+
+    def _advance(self, k: int) -> None:
+        """Make instants up to `k` exist and let the oldest go, keeping the latent they lead to."""
+        while self._head < k:
+            self._head += 1
+            self._instants[self._head] = _Instant()
+        surplus = self._head - self._base + 1 - self._length
+        if surplus <= 0:
+            return
+        base = self._base + surplus
+        self._evaluate(base)
+        prior = self._instants[base].prior
+        assert prior is not None
+        self._base_prior = prior
+        for old in range(self._base, base):
+            del self._instants[old]
+        self._base = base
+
+    def _evaluate(self, until: int | None = None) -> None:
+        """Bring the latents of all instants up to `until` (default: the newest) up to date."""
+        until = self._head if until is None else until
+        for k in range(self._clean + 1, until + 1):
+            instant = self._instants[k]
+            if k == self._base:
+                instant.prior = self._base_prior
+            else:
+                before = self._instants[k - 1].posterior
+                assert before is not None
+                action = self.actions.mean(self.grid.stamp(k - 1), self.grid.stamp(k))
+                instant.prior = self.model.prior(before[None], _row(action))[0]
+            instant.posterior = self._correct(instant, k)
+        self._clean = max(self._clean, until)
+
+    def _correct(self, instant: _Instant, k: int) -> Float32:
+        assert instant.prior is not None
+        if not instant.measured:
+            return instant.prior
+        observation, mask, age = self._merge(instant, k)
+        if instant.embedding is None:
+            instant.embedding = self.model.encode(observation, mask, age)
+        corrected: Float32 = self.model.posterior(instant.prior[None], instant.embedding, mask)[0]
+        return corrected
+
+    def _merge(self, instant: _Instant, k: int) -> tuple[Float32, Float32, Float32]:
+        """Everything measured for one instant as (1, O), (1, M), (1, M)."""
+        count = len(self.contract.observations)
+        observation = np.zeros((1, self.contract.observation_size), np.float32)
+        mask, age = np.zeros((1, count), np.float32), np.zeros((1, count), np.float32)
+        for i, item in enumerate(self.contract.observations):
+            measurement = instant.measured.get(item.name)
+            if measurement is not None:
+                observation[0, self._slices[item.name]] = measurement.values
+                mask[0, i] = 1.0
+                age[0, i] = self.grid.age(measurement.stamp, k)
+        return observation, mask, age
+
+
+def roll_forward(
+    model: Model, grid: Grid, latent: Latent, actions: ActionHistory, stamp: int, plan: Plan | None = None
+) -> Latent:
+    """Predict `latent` to the first grid instant at or after `stamp` with the prior, never backwards.
+
+    The action of each step is the mean of what was applied over it and, beyond that, of what `plan` commits to.
+    """
+    k, until = grid.nearest(latent.stamp), grid.ceil(stamp)
+    values = latent.values.astype(np.float32)
+    while k < until:
+        values = model.prior(values[None], _row(actions.mean(grid.stamp(k), grid.stamp(k + 1), plan)))[0]
+        k += 1
+    return Latent(grid.stamp(k), values, latent.bundle_id)
+
+
+def _row(action: NDArray[np.floating]) -> Float32:
+    return np.asarray(action, np.float32)[None]

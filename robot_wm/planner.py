@@ -1,0 +1,159 @@
+"""Anytime MPPI in latent space (TD-MPC2, arXiv 2310.16828, section 3.2; MPPI, arXiv 1509.01149).
+
+One call refines a plan until its deadline or its budget and always returns one: the ladder is refined, the shifted previous
+plan, the policy prior. State is explicit (`Carry`) and noise is counter-based, keyed by (seed, plan index), so that a
+recorded run replays to the same plans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from robot_wm.actions import denormalise, normalise
+from robot_wm.backend import Float32, Model
+from robot_wm.contract import Contract
+from robot_wm.errors import BundleError
+from robot_wm.messages import FloatArray, Latent, Plan, PlanStats
+from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
+
+FORGET = 0.9  # of the estimated cost, for each plan that had no time to refine
+UNLIMITED_RATE = 4.0  # normalised units per step: twice the whole range
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What one plan hands to the next."""
+
+    index: int = 0  # of the next plan
+    start: int = 0  # time of the mean's first row [ns]
+    mean: Float32 | None = None  # (H, A) normalised; None: no previous plan
+    refine_s: float = 0.0  # running estimate of one refinement's cost, warm-up excluded
+
+
+class MppiPlanner:
+    """Plans for one model; holds no state between calls but what `Carry` says."""
+
+    def __init__(self, contract: Contract, model: Model, seed: int = 0, clock: Clock | None = None) -> None:
+        self.contract = contract
+        self.model = model
+        self.seed = seed
+        self.clock = clock or MonotonicClock()
+        self.grid = Grid(contract.model_hz)
+        self.budget = model.bundle.manifest.planner
+        self._shape = (self.budget.horizon, contract.action.size)
+        action = contract.action
+        self._low = normalise(contract, np.asarray(action.limit_low)).astype(np.float32)
+        self._high = normalise(contract, np.asarray(action.limit_high)).astype(np.float32)
+        span = np.asarray(action.high) - np.asarray(action.low)
+        rate = np.asarray(action.rate) * 2.0 / span / contract.model_hz if action.rate else UNLIMITED_RATE
+        self._rate = np.broadcast_to(np.minimum(rate, UNLIMITED_RATE), (action.size,)).astype(np.float32)
+
+    def warm_up(self, rounds: int = 5) -> float:
+        """Plan from the initial latent and return the median cost of one refinement [s]; first runs are slow."""
+        latent = Latent(0, self.model.initial_latent, self.model.bundle_id)
+        costs = []
+        for _ in range(rounds):
+            _, plan = self.plan(Carry(), latent, 0, refinements=2)
+            costs.append(plan.stats.seconds / 2)
+        return float(np.median(costs))
+
+    def plan(
+        self,
+        carry: Carry,
+        latent: Latent,
+        start: int,
+        previous: FloatArray | None = None,
+        deadline: int | None = None,
+        refinements: int | None = None,
+        explore: bool = False,
+    ) -> tuple[Carry, Plan]:
+        """Plan from `latent`, which must be the one predicted for `start`, the time the plan takes effect [ns].
+
+        Args:
+            previous: action (A,) in SI units that holds just before `start`, for rate limits.
+            deadline: refine only while one more refinement is expected to end before it [ns]; None: the whole budget.
+            refinements: how many at most (default: the bundle's budget).
+            explore: add the proposal's own noise to the answer, for collecting data.
+
+        Raises:
+            BundleError: the latent is of another bundle; no plan mixes two.
+        """
+        if latent.bundle_id != self.model.bundle_id:
+            raise BundleError(f"latent of bundle {latent.bundle_id} given to the planner of {self.model.bundle_id}")
+        begin = self.clock.now()
+        limit = self.budget.refinements if refinements is None else refinements
+        noise = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, carry.index]))
+        before = self._before(previous)
+        mean, source = self._warm_start(carry, start)
+        std = np.full(self._shape, self.budget.std_max, np.float32)
+        z = np.asarray(latent.values, np.float32)[None]
+        value, done, cost = 0.0, 0, carry.refine_s
+        if limit > 0 and self._fits(deadline, cost):
+            proposals = self.model.propose(z, noise.standard_normal((self.budget.proposals, *self._shape), np.float32))
+            while done < limit and self._fits(deadline, cost):
+                tick = self.clock.now()
+                result = self.model.refine(
+                    latent=z, mean=mean, std=std, proposals=proposals, previous=before,
+                    noise=noise.standard_normal((self.budget.samples, *self._shape), np.float32),
+                    low=self._low, high=self._high, rate=self._rate,
+                )  # fmt: skip
+                mean, std, value = result.mean, result.std, result.value
+                cost = _smooth(cost, (self.clock.now() - tick) / NS_PER_S)
+                done, source = done + 1, "mppi"
+        if done == 0:
+            cost *= FORGET  # one slow moment must not end refining for good
+            mean = mean if source == "shifted" else self._policy_rollout(z)
+            mean = self._bound(mean, before)
+        answer = mean
+        if explore:
+            answer = self._bound(mean + std * noise.standard_normal(self._shape, np.float32), before)
+        stats = PlanStats(
+            source=source,
+            refinements=done,
+            value=value,
+            spread=float(std.mean()) if done else 0.0,
+            seconds=(self.clock.now() - begin) / NS_PER_S,
+            latent_age_s=(start - latent.stamp) / NS_PER_S,
+        )
+        plan = Plan(carry.index, start, self.grid.step, denormalise(self.contract, answer), latent.bundle_id, stats)
+        return replace(carry, index=carry.index + 1, start=start, mean=mean, refine_s=cost), plan
+
+    def _fits(self, deadline: int | None, cost: float) -> bool:
+        return deadline is None or self.clock.now() + cost * NS_PER_S <= deadline
+
+    def _before(self, previous: FloatArray | None) -> Float32:
+        neutral = np.clip(np.zeros(self._shape[1]), self.contract.action.low, self.contract.action.high)
+        return normalise(self.contract, neutral if previous is None else previous).astype(np.float32)
+
+    def _warm_start(self, carry: Carry, start: int) -> tuple[Float32, str]:
+        """The previous mean shifted by the time that has passed; the rows it does not reach are zero."""
+        mean = np.zeros(self._shape, np.float32)
+        rows = round((start - carry.start) / self.grid.step)
+        if carry.mean is None or not 0 <= rows < len(carry.mean):
+            return mean, "policy"
+        left = carry.mean[rows:][: len(mean)]
+        mean[: len(left)] = left
+        return mean, "shifted"
+
+    def _policy_rollout(self, z: Float32) -> Float32:
+        noise = np.zeros((self.budget.proposals, *self._shape), np.float32)
+        rollout: Float32 = self.model.propose(z, noise)[0]
+        return rollout
+
+    def _bound(self, mean: Float32, before: Float32) -> Float32:
+        """Keep a sequence inside limits and rates, step by step from the action before it."""
+        bounded = np.empty_like(mean)
+        for i, row in enumerate(mean):
+            before = np.clip(np.clip(row, before - self._rate, before + self._rate), self._low, self._high)
+            bounded[i] = before
+        return bounded
+
+
+def _smooth(estimate: float, sample: float) -> float:
+    """Follow a rising cost at once and a falling one slowly: being late is worse than refining once less."""
+    if estimate == 0.0:
+        return sample
+    weight = 0.5 if sample > estimate else 0.05
+    return estimate + weight * (sample - estimate)

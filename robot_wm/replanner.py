@@ -1,0 +1,142 @@
+"""Replanning: newest latent → predicted to the moment the plan takes effect → refined until its deadline.
+
+The planner node's thread is this and a clock. Planners of several bundles may be held at once; the latent's bundle id
+chooses, so no plan ever mixes two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from robot_wm.actions import ActionHistory, denormalise
+from robot_wm.contract import Contract
+from robot_wm.errors import RobotWmError
+from robot_wm.info import PlanInfo
+from robot_wm.messages import Applied, FloatArray, Latent, Plan
+from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
+
+HISTORY_S = 2.0
+
+
+class NoLatent(RobotWmError):
+    """There is no latent to plan from, or only one that is too old or of a bundle that is not loaded."""
+
+
+class Replanner:
+    """Everything a plan depends on besides the model: latents, what was applied, the plan that is being played."""
+
+    def __init__(
+        self, contract: Contract, planner: MppiPlanner, clock: Clock | None = None, latent_stale_s: float = 0.2
+    ) -> None:
+        self.contract = contract
+        self.clock = clock or MonotonicClock()
+        self.grid = Grid(contract.model_hz)
+        self.latent_stale = round(latent_stale_s * NS_PER_S)
+        self.planners = {planner.model.bundle_id: planner}
+        self.current = planner.model.bundle_id
+        self.carry = Carry()
+        self._actions = ActionHistory(contract, HISTORY_S)
+        self._latent: Latent | None = None
+        self._plan: Plan | None = None
+        self._playing = False  # the motors follow our plans
+
+    def add(self, planner: MppiPlanner) -> None:
+        """Hold one more bundle; it is used from the first latent on that bears its id."""
+        self.planners[planner.model.bundle_id] = planner
+
+    def latent(self, latent: Latent) -> None:
+        """The newest posterior; one older than what is known changes nothing.
+
+        The first latent of another held bundle switches to it, keeping the one used so far and no other. The warm start
+        survives, for it is in action units.
+        """
+        known = self._latent
+        if known is not None and known.bundle_id == latent.bundle_id and latent.stamp < known.stamp:
+            return
+        if latent.bundle_id != self.current and latent.bundle_id in self.planners:
+            previous, self.current = self.current, latent.bundle_id
+            self.planners = {name: p for name, p in self.planners.items() if name in (previous, self.current)}
+            self.carry = replace(self.carry, refine_s=0.0)
+        self._latent = latent
+
+    def fresh(self, start: int) -> bool:
+        """Whether the newest latent that a plan for `start` can hope for is there: one model step before it."""
+        return self._latent is not None and self._latent.stamp >= start - self.grid.step
+
+    def applied(self, applied: Applied) -> None:
+        """What was really sent; its source tells whether our plans are being played."""
+        self._actions.add(applied)
+        self._playing = applied.driven and applied.source.startswith("plan")
+
+    def restart(self) -> None:
+        """A new episode: nothing planned before it still holds."""
+        self.carry = replace(self.carry, mean=None)
+        self._latent = self._plan = None
+        self._playing = False
+
+    def next_start(self, now: int, budget: int) -> int:
+        """The first grid instant [ns] that leaves `budget` [ns] for planning from `now` on, and follows the last plan's."""
+        start = self.grid.stamp(self.grid.ceil(now + budget))
+        return start if self._plan is None else max(start, self._plan.start + self.grid.step)
+
+    def plan(
+        self, start: int, deadline: int | None, refinements: int | None = None, explore: bool = False
+    ) -> tuple[Plan, PlanInfo]:
+        """Plan for the grid instant `start` [ns], refining until `deadline` [ns]; `explore` as in `MppiPlanner.plan`.
+
+        Raises:
+            NoLatent: saying why there is nothing to plan from; the motor node then holds by itself.
+        """
+        planner, latent = self._usable(start)
+        committed = self._plan if self._playing else None
+        actions = self._between(latent.stamp, start, committed)
+        values = latent.values.astype(np.float32)
+        for row in actions:
+            values = planner.model.prior(values[None], row[None])[0]
+        previous = self._before(start, committed)
+        reset = self.carry.mean is None
+        predicted = Latent(start, values, latent.bundle_id)
+        self.carry, plan = planner.plan(self.carry, predicted, start, previous, deadline, refinements, explore)
+        stats = replace(plan.stats, latent_age_s=(start - latent.stamp) / NS_PER_S)
+        self._plan = replace(plan, stats=stats)
+        info = PlanInfo(
+            index=plan.index,
+            bundle_id=plan.bundle_id,
+            source=stats.source,
+            refinements=stats.refinements,
+            value=stats.value,
+            spread=stats.spread,
+            seconds=stats.seconds,
+            latent_age_s=stats.latent_age_s,
+            latent_steps=len(actions),
+            slack_s=(start - self.clock.now()) / NS_PER_S,
+            previous=tuple(float(x) for x in previous),
+            actions=tuple(tuple(float(x) for x in row) for row in actions),
+            seed=planner.seed,
+            reset=reset,
+        )
+        return self._plan, info
+
+    def _usable(self, start: int) -> tuple[MppiPlanner, Latent]:
+        latent = self._latent
+        if latent is None:
+            raise NoLatent("no latent yet")
+        if latent.bundle_id not in self.planners:
+            raise NoLatent(f"the latent is of bundle {latent.bundle_id}, loaded is {', '.join(self.planners)}")
+        if start - latent.stamp > self.latent_stale:
+            raise NoLatent(f"no latent for {(start - latent.stamp) / NS_PER_S:.2f} s")
+        return self.planners[latent.bundle_id], latent
+
+    def _between(self, stamp: int, start: int, committed: Plan | None) -> list[FloatArray]:
+        """Mean action, normalised float32, of each model step from the latent's instant to the start."""
+        first, last = self.grid.nearest(stamp), self.grid.nearest(start)
+        stamps = [(self.grid.stamp(k), self.grid.stamp(k + 1)) for k in range(first, last)]
+        return [self._actions.mean(begin, end, committed).astype(np.float32) for begin, end in stamps]
+
+    def _before(self, start: int, committed: Plan | None) -> FloatArray:
+        """The action in SI units that holds just before `start`."""
+        planned = committed.action_at(start - 1) if committed is not None else None
+        return denormalise(self.contract, self._actions.newest()) if planned is None else planned

@@ -1,0 +1,56 @@
+"""`robot-wm replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def replay(
+    bags: Annotated[list[Path], typer.Argument(help="Bags to replay.")],
+    bundle: Annotated[
+        list[Path], typer.Option(help="Bundle to replay them through; give every one that made plans of a bag.")
+    ],
+    horizons: Annotated[str, typer.Option(help="How far ahead to predict, comma-separated [ms].")] = "100,200",
+    every: Annotated[float, typer.Option(help="Time between starts [s].", min=0.001)] = 0.1,
+    observation: Annotated[str, typer.Option(help="Observation to compare; default: the contract's first.")] = "",
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "auto",
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare a bundle's open-loop predictions under the recorded command with what was measured, beside persistence.
+
+    Only measurements up to each start are used. The recorded command of a feedback controller leaks some of the future.
+    Plans that a bag holds are made again from their recorded inputs (`reproduction`). Predictions are the first bundle's.
+    """
+    from robot_wm.backend import Model
+    from robot_wm.bundle import load_bundle
+    from robot_wm.cli import emit
+    from robot_wm.replay import Protocol
+    from robot_wm.replay import replay as through
+    from robot_wm.replay_plans import innovation_over_time, replay_plans
+
+    protocol = Protocol(horizons_s=parse_horizons(horizons), every_s=every, observation=observation)
+    models = [Model(load_bundle(path), provider) for path in bundle]
+    figures = through(bags, models[0], protocol)
+    figures["corrections"] = innovation_over_time(bags)
+    figures["reproduction"] = replay_plans(bags, {model.bundle_id: model for model in models})
+    emit(figures, json_, title=f"replay through {models[0].bundle_id}")
+
+
+def parse_horizons(text: str) -> tuple[float, ...]:
+    """Horizons [s] from milliseconds as typed.
+
+    Raises:
+        RunError: not a comma-separated list of positive numbers.
+    """
+    from robot_wm.errors import RunError
+
+    try:
+        values = tuple(float(part) / 1e3 for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0.0 < value < float("inf") for value in values):
+        raise RunError(f"--horizons {text!r}: give positive milliseconds, such as 100,200")
+    return values

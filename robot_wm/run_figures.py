@@ -1,0 +1,109 @@
+"""The figures of a run, computed from its bag: return, plan times, latent age, ticks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_wm.bags.reader import Bag
+from robot_wm.contract import Contract
+from robot_wm.info import PlanInfo
+from robot_wm.timebase import NS_PER_S
+
+Window = tuple[int, int]  # from, to [ns, ROS time]
+
+
+def run_figures(bag: Bag, contract: Contract) -> dict[str, Any]:
+    """Figures of the episode between the marks `start` and `end` (without marks: of the whole bag).
+
+    Raises:
+        BagError: a topic that every run records is missing.
+    """
+    window = episode_window(bag)
+    seconds = (window[1] - window[0]) / NS_PER_S
+    figures: dict[str, Any] = {"seconds": seconds}
+    figures |= _return(bag, contract, window)
+    figures |= _plans(bag, window, seconds)
+    figures |= _ticks(bag, contract, window)
+    return figures
+
+
+def episode_window(bag: Bag) -> Window:
+    """The last episode: its start mark and the first mark after it that ends it."""
+    events = bag.events()
+    starts = [event.stamp for event in events if event.kind == "start"]
+    if not starts:
+        return bag.start, bag.end
+    ends = [e.stamp for e in events if e.kind in ("end", "success", "failure") and e.stamp > starts[-1]]
+    return starts[-1], ends[0] if ends else bag.end
+
+
+def _return(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
+    """Mean reward x 1000; None where no reward was recorded."""
+    topic = contract.reward.topic
+    if not topic or bag.find(topic) is None:
+        return {"return": None, "rewards": 0}
+    series = bag.read_tensor(topic, slice(0, 1), ["reward"])
+    rewards = series.values[(series.stamps > window[0]) & (series.stamps <= window[1]), 0]
+    return {"return": float(rewards.mean()) * 1000.0 if len(rewards) else None, "rewards": len(rewards)}
+
+
+def _plans(bag: Bag, window: Window, seconds: float) -> dict[str, Any]:
+    if bag.find("plan_info") is None:
+        return {"plans": 0}
+    infos = [info for stamp, info in bag.infos("plan_info", PlanInfo) if window[0] <= stamp <= window[1]]
+    milliseconds = [info.seconds * 1e3 for info in infos]
+    return {
+        "plans": len(infos),
+        "plans_fallback": sum(info.source != "mppi" for info in infos),
+        "plan_hz": len(infos) / seconds if seconds else None,
+        "plan_ms_p50": _percentile(milliseconds, 50),
+        "plan_ms_p99": _percentile(milliseconds, 99),
+        "plans_late": sum(info.slack_s < 0.0 for info in infos),
+        "refinements_p50": _percentile([info.refinements for info in infos], 50),
+        "latent_age_ms_p50": _percentile([info.latent_age_s * 1e3 for info in infos], 50),
+        "latent_age_ms_p99": _percentile([info.latent_age_s * 1e3 for info in infos], 99),
+        "bundles": sorted({info.bundle_id for info in infos}),
+    }
+
+
+def _ticks(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
+    """Ticks seen as applied commands in the window, ticks missed as the motor loop counted them, who was played."""
+    topic = contract.action.topic
+    series = bag.read_joints(topic, contract.action.field or contract.action.mode, contract.action.names)
+    inside = (series.stamps >= window[0]) & (series.stamps <= window[1])
+    sources = [name.partition(":")[0] for name in bag.frame_ids(topic)]
+    played: dict[str, int] = {}
+    if len(sources) == len(inside):
+        for name in np.array(sources, object)[inside]:
+            played[name] = played.get(name, 0) + 1
+    missed = _missed(bag, window)
+    return {"ticks": int(inside.sum()), "ticks_missed": missed, "ticks_by_source": played}
+
+
+def _missed(bag: Bag, window: Window) -> int | None:
+    """How much the motor loop's own count of missed ticks grew over the window, from its diagnostics."""
+    stamps, counts = _diagnostic(bag, "motor_node", "ticks_missed")
+    if not len(counts):
+        return None
+    before = counts[stamps <= window[0]]
+    return int(counts[-1] - (before[-1] if len(before) else counts[0]))
+
+
+def _diagnostic(bag: Bag, node: str, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One figure of one node's diagnostics over time: stamps [ns, ROS time] and values."""
+    stamps, values = [], []
+    topic = bag.find("diagnostics")
+    for receive, message in bag.messages(topic.name) if topic is not None else ():
+        for status in message.status:
+            if status.name.rpartition("/")[2] == node:
+                found = [pair.value for pair in status.values if pair.key == key]
+                stamps += [receive] * len(found)
+                values += [float(value) for value in found]
+    return np.array(stamps, np.int64), np.array(values, np.float64)
+
+
+def _percentile(values: list[float] | list[int], percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if values else None

@@ -1,0 +1,178 @@
+"""`robot-wm sim`, `run` and `record`: the whole stack as real ROS processes, without `ros2 launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robot_wm.errors import RunError
+
+Seconds = Annotated[float, typer.Option(min=0.1, help="Length of the run [s].")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the initial state and of the planner's noise.")]
+Runs = Annotated[Path, typer.Option(help="Where run folders are made.")]
+Provider = Annotated[str, typer.Option(help="Execution provider: auto, tensorrt, cuda, openvino or cpu.")]
+ParamsFile = Annotated[Path | None, typer.Option(help="ROS parameters that go over ours.", exists=True, dir_okay=False)]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warn or error.")]
+Store = Annotated[str, typer.Option(help="Model store to follow: a bundle pushed there is swapped in while running.")]
+Kill = Annotated[list[str] | None, typer.Option(help="Kill a process, e.g. planner@3.0 [s after arming]; repeatable.")]
+Restart = Annotated[list[str] | None, typer.Option(help="Start a process again, e.g. planner@3.5 [s]; repeatable.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on when a process ends by itself.")]
+Report = Annotated[bool, typer.Option(help="Make report.html and, in simulation, a video after the run.")]
+Namespace = Annotated[str, typer.Option(help="ROS namespace of all nodes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
+BusName = Annotated[str, typer.Option(help="Motor bus (entry-point group robot_wm.buses).")]
+BusOptions = Annotated[str, typer.Option(help="Options of the bus, as a JSON object.")]
+Sensors = Annotated[str, typer.Option(help="Sensor stream (entry-point group robot_wm.sensors); empty: none.")]
+SensorOptions = Annotated[str, typer.Option(help="Options of the sensor stream, as a JSON object.")]
+
+
+def sim(
+    bundle: Annotated[Path | None, typer.Option(help="Model bundle, a directory; default: the released one.")] = None,
+    task: Annotated[str, typer.Option(help="cartpole_swingup or dmc:<domain>-<task>.")] = "cartpole_swingup",
+    seconds: Seconds = 10.0,
+    seed: Seed = 0,
+    runs: Runs = Path("runs"),
+    provider: Provider = "auto",
+    store: Store = "",
+    params_file: ParamsFile = None,
+    log_level: LogLevel = "info",
+    kill: Kill = None,
+    restart: Restart = None,
+    keep_going: KeepGoing = False,
+    report: Report = True,
+    json_: Json = False,
+) -> None:
+    """Run the whole stack as real ROS processes against a real-time MuJoCo plant, and print the figures of the run."""
+    import tempfile
+
+    from ros_nodes.run import Episode, run_episode
+    from ros_nodes.stack import Stack
+
+    with tempfile.TemporaryDirectory(prefix="robot_wm_") as short:  # a Unix socket's path is limited to 107 bytes
+        socket = str(Path(short) / "plant.sock")
+        stack = Stack(
+            contract=None,
+            bundle=(bundle or released_bundle(task)).resolve(),
+            bus="mujoco",
+            bus_options={"socket": socket},
+            sensors="mujoco",
+            sensor_options={"socket": socket},
+            plant=("--task", task, "--socket", socket, "--seed", str(seed), "--with-parent"),
+            seed=seed,
+            provider=provider,
+            store=store,
+            params_file=params_file,
+            log_level=log_level,
+        )
+        faults = _faults(kill, restart)
+        episode = Episode("sim", task, stack, seconds, seed, faults, keep_going, local=True, report=report)
+        run_episode(episode, runs, json_)
+
+
+def run(
+    contract: Annotated[Path, typer.Option(help="The robot's contract.", exists=True, dir_okay=False)],
+    bundle: Annotated[Path, typer.Option(help="Model bundle, a directory.")],
+    bus: BusName,
+    bus_options: BusOptions = "{}",
+    sensors: Sensors = "",
+    sensor_options: SensorOptions = "{}",
+    seconds: Seconds = 10.0,
+    seed: Seed = 0,
+    namespace: Namespace = "",
+    runs: Runs = Path("runs"),
+    provider: Provider = "auto",
+    store: Store = "",
+    params_file: ParamsFile = None,
+    log_level: LogLevel = "info",
+    report: Report = True,
+    json_: Json = False,
+) -> None:
+    """Run the stack on a robot for a while: arm, replan, record, disarm. Ctrl-C at any time ends it safely."""
+    from ros_nodes.run import Episode, run_episode
+    from ros_nodes.sensor_node import read_options
+    from ros_nodes.stack import Stack
+
+    stack = Stack(
+        contract=contract.resolve(),
+        bundle=bundle.resolve(),
+        bus=bus,
+        bus_options=read_options(bus_options, "--bus-options"),
+        sensors=sensors,
+        sensor_options=read_options(sensor_options, "--sensor-options"),
+        namespace=namespace,
+        seed=seed,
+        provider=provider,
+        store=store,
+        params_file=params_file,
+        log_level=log_level,
+    )
+    run_episode(Episode("run", contract.stem, stack, seconds, seed, (), False, local=False, report=report), runs, json_)
+
+
+def record(
+    contract: Annotated[Path, typer.Option(help="The robot's contract.", exists=True, dir_okay=False)],
+    bus: BusName,
+    drive: Annotated[
+        str, typer.Option(help="Who moves the robot: command (the topic), teleop (this keyboard) or excite.")
+    ] = "command",
+    seconds: Seconds = 10.0,
+    bus_options: BusOptions = "{}",
+    sensors: Sensors = "",
+    sensor_options: SensorOptions = "{}",
+    excitation: Annotated[str, typer.Option(help="Signal of --drive excite: multisine, chirp or ou.")] = "multisine",
+    amplitude: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Excitation, part of the way to the limits.")
+    ] = 0.3,
+    seed: Seed = 0,
+    namespace: Namespace = "",
+    runs: Runs = Path("runs"),
+    params_file: ParamsFile = None,
+    log_level: LogLevel = "info",
+    report: Report = True,
+    json_: Json = False,
+) -> None:
+    """Record a robot that has no model yet, driven through the same safety filter as a model would drive it."""
+    from ros_nodes.run import Episode, run_episode
+    from ros_nodes.sensor_node import read_options
+    from ros_nodes.stack import Stack
+
+    if drive not in ("command", "teleop", "excite"):
+        raise RunError(f"unknown --drive {drive!r}; choose command, teleop or excite")
+    motor: dict[str, Any] = {"seed": seed, "amplitude": amplitude}
+    if drive == "excite":
+        motor |= {"excitation": excitation, "excitation_s": seconds}
+    stack = Stack(
+        contract=contract.resolve(),
+        bus=bus,
+        bus_options=read_options(bus_options, "--bus-options"),
+        sensors=sensors,
+        sensor_options=read_options(sensor_options, "--sensor-options"),
+        motor=motor,
+        namespace=namespace,
+        params_file=params_file,
+        log_level=log_level,
+    )
+    episode = Episode(
+        "record", contract.stem, stack, seconds, seed, (), False, local=False, teleop=drive == "teleop", report=report
+    )
+    run_episode(episode, runs, json_)
+
+
+def released_bundle(task: str) -> Path:
+    """Where the bundle made for a task lies in a source checkout. Raises RunError when none was released."""
+    zoo = Path(__file__).resolve().parents[1] / "models" / "zoo"
+    path = zoo / task.removeprefix("dmc:").replace("-", "_")
+    if not path.is_dir():
+        known = ", ".join(sorted(p.name for p in zoo.glob("*/"))) or "none"
+        raise RunError(f"no bundle was released for task {task!r} (there are: {known}); name one with --bundle")
+    return path
+
+
+def _faults(kill: list[str] | None, restart: list[str] | None) -> tuple[Any, ...]:
+    from ros_nodes.launcher import parse_fault
+
+    return tuple(
+        [parse_fault("kill", text) for text in kill or ()] + [parse_fault("restart", t) for t in restart or ()]
+    )

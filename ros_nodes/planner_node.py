@@ -1,0 +1,173 @@
+"""planner_node: newest latent → plan that starts when it takes effect, on its own thread with absolute deadlines."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter, deque
+from threading import Event as Flag
+from threading import Thread
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMsg
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_wm.backend import Model
+from robot_wm.bundle import Bundle
+from robot_wm.errors import BackendError
+from robot_wm.mailbox import Mailbox
+from robot_wm.messages import Applied, Event, Latent, Plan
+from robot_wm.planner import MppiPlanner
+from robot_wm.replanner import NoLatent, Replanner
+from robot_wm.timebase import NS_PER_S
+from ros_nodes import topics
+from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.convert import applied_from_msg, event_from_msg, info_to_msg, latent_from_msg, plan_to_msg
+from ros_nodes.model_client import ModelClient
+
+Item = Latent | Applied | Event | MppiPlanner
+
+
+class PlannerNode(Base):
+    """Subscribes latent, applied, event; publishes plan, plan_info."""
+
+    def __init__(self) -> None:
+        super().__init__("planner_node")
+        self.count("seed", 0, 0, 2**31 - 1, "Seed of the planner's counter-based noise")
+        self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino or cpu")
+        self.count("threads", 1, 1, 64, "Threads of the planning graphs")
+        self.count("every_steps", 1, 1, 100, "Model steps between two plans")
+        self.number("budget_s", 0.0, 0.0, 1.0, "Begin at the latest this long before a plan's start [s]; 0: 0.7 period")
+        self.number("margin_s", 0.003, 0.0, 0.1, "A plan is ready this long before it starts [s]")
+        self.number("latent_stale_s", 0.2, 0.01, 10.0, "Without a latent younger than this no plan is made [s]")
+
+    def configure(self) -> None:
+        self.contract = self.read_contract()
+        bundle = self.read_bundle(self.contract)
+        self._inbox: Mailbox[Item] = Mailbox(4096)
+        self._replanner = Replanner(self.contract, self._load(bundle), self.clock_, self.value("latent_stale_s"))
+        self._period = self._replanner.grid.step * int(self.value("every_steps"))
+        self._budget = round(self.value("budget_s") * NS_PER_S) or round(0.7 * self._period)
+        self._margin = round(self.value("margin_s") * NS_PER_S)
+        self._thread: Thread | None = None
+        self._end = Flag()
+        self._arrived = Flag()  # a latent is in the inbox
+        self._problem = "no latent yet"
+        self._sources: Counter[str] = Counter()
+        self._recent: deque[tuple[float, int, float]] = deque(maxlen=100)  # seconds, refinements, latent age
+        rate = NS_PER_S / self._period
+        self._plans = self.advertise(JointTrajectory, topics.PLAN, topics.plan(rate))
+        self._infos = self.advertise(DiagnosticArray, topics.PLAN_INFO, topics.stream(rate))
+        self.subscribe(Image, topics.LATENT, self._on_latent, topics.latest())
+        self.subscribe(JointStateMsg, topics.APPLIED, self._on_applied, topics.stream(self.contract.motor_hz))
+        self.subscribe(Header, topics.EVENT, self._on_event, topics.stream(10))
+        self._models = ModelClient(self, self.contract, bundle, self._load, self._inbox.put)
+
+    def activate(self) -> None:
+        gc.collect()
+        gc.freeze()
+        self._end.clear()
+        self._thread = Thread(target=self._work, name="planner", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def status(self) -> Status:
+        recent = list(self._recent)
+        total = sum(self._sources.values())
+        values: dict[str, object] = {"plans": total, "bundle": self._replanner.current}
+        values |= {f"plans {source}": count for source, count in self._sources.items()}
+        if recent:
+            milliseconds = np.array([item[0] for item in recent]) * 1e3
+            values["plan ms p50"] = float(np.percentile(milliseconds, 50))
+            values["plan ms p99"] = float(np.percentile(milliseconds, 99))
+            values["refinements p50"] = float(np.median([item[1] for item in recent]))
+            values["latent age ms p50"] = float(np.median([item[2] for item in recent])) * 1e3
+        if self._thread is None or not self._thread.is_alive():
+            return ERROR, "the planning thread has ended", values
+        if self._problem:
+            return WARN, self._problem, values
+        return OK, "planning", values
+
+    def _load(self, bundle: Bundle) -> MppiPlanner:
+        """A planner that has run before it is needed; the first runs of a graph are slow."""
+        threads = int(self.value("threads"))
+        model = Model(bundle, self.value("provider"), threads=1, planner_threads=threads)
+        planner = MppiPlanner(self.contract, model, int(self.value("seed")), self.clock_)
+        planner.warm_up()
+        return planner
+
+    def _on_latent(self, msg: Image) -> None:
+        self._inbox.put(latent_from_msg(msg, self.offset, topics.LATENT, self._replanner.grid))
+        self._arrived.set()
+
+    def _on_applied(self, msg: JointStateMsg) -> None:
+        self._inbox.put(applied_from_msg(msg, self.contract, self.offset, topics.APPLIED))
+
+    def _on_event(self, msg: Header) -> None:
+        self._inbox.put(event_from_msg(msg, self.offset, topics.EVENT))
+
+    def _work(self) -> None:
+        """One plan per period: wait for its latent, plan, publish."""
+        start = self._replanner.next_start(self.clock_.now(), self._budget)
+        while not self._end.is_set():
+            self._await_latent(start)
+            try:
+                plan, info = self._replanner.plan(start, start - self._margin)
+                self._send(plan)
+                self._infos.publish(info_to_msg(info, start, "planner_node", self.offset))
+            except NoLatent as error:
+                self._problem = str(error)
+            except BackendError as error:
+                self._problem = f"no plan: {error}"
+            start = max(start + self._period, self._replanner.next_start(self.clock_.now(), self._budget // 2))
+
+    def _await_latent(self, start: int) -> None:
+        """Return when the newest latent that can be had for `start` is there, at the latest with the budget left."""
+        latest = start - self._budget
+        self._read_inbox()
+        while not self._replanner.fresh(start) and (left := latest - self.clock_.now()) > 0 and not self._end.is_set():
+            self._arrived.wait(left / NS_PER_S)
+            self._arrived.clear()
+            self._read_inbox()
+
+    def _send(self, plan: Plan) -> None:
+        self._plans.publish(plan_to_msg(plan, self.contract, self.offset))
+        self._sources[plan.stats.source] += 1
+        self._recent.append((plan.stats.seconds, plan.stats.refinements, plan.stats.latent_age_s))
+        self._problem = ""
+
+    def _read_inbox(self) -> None:
+        for item in self._inbox.drain():
+            if isinstance(item, Latent):
+                self._on_newest(item)
+            elif isinstance(item, Applied):
+                self._replanner.applied(item)
+            elif isinstance(item, MppiPlanner):
+                self._replanner.add(item)
+                self._models.ready(item.model.bundle_id)
+            elif item.kind == "start":
+                self._replanner.restart()
+
+    def _on_newest(self, latent: Latent) -> None:
+        """Give the latent to the replanner, which switches bundles on the first one that bears a new id."""
+        before, held = self._replanner.current, set(self._replanner.planners)
+        self._replanner.latent(latent)
+        if self._replanner.current != before:
+            for bundle_id in held - set(self._replanner.planners):
+                self._models.dropped(bundle_id)
+            self._models.using(self._replanner.current)
+
+
+def main() -> None:
+    run_node(PlannerNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""posterior_node: whatever was measured and applied → the latent at each grid instant, corrected at the stamps of the data."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMsg
+from std_msgs.msg import Header
+
+from robot_wm.backend import Model
+from robot_wm.bundle import Bundle
+from robot_wm.errors import BackendError
+from robot_wm.info import CorrectionInfo
+from robot_wm.messages import Measurement
+from robot_wm.perception import Perception
+from robot_wm.timebase import NS_PER_S
+from ros_nodes import topics
+from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.convert import (
+    StampGuard,
+    applied_from_msg,
+    event_from_msg,
+    info_to_msg,
+    joint_state_from_msg,
+    latent_to_msg,
+    measurements_from_joints,
+    measurements_from_tensor,
+    tensor_from_msg,
+)
+from ros_nodes.model_client import ModelClient
+
+GRAPHS = ("encode", "posterior", "prior")
+
+
+class PosteriorNode(Base):
+    """Subscribes the contract's observations, applied, event; publishes latent, correction_info."""
+
+    def __init__(self) -> None:
+        super().__init__("posterior_node")
+        self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino or cpu")
+        self.number("history_s", 1.0, 0.1, 10.0, "Observations older than this can no longer correct the latent [s]")
+
+    def configure(self) -> None:
+        self.contract = self.read_contract()
+        bundle = self.read_bundle(self.contract)
+        self._perception = Perception(self.contract, self._load(bundle), self.clock_, self.value("history_s"))
+        self._loaded: dict[str, Model] = {}
+        self._wanted = ""  # bundle to swap to as soon as it is loaded
+        self._stamp_guards = {topic: StampGuard(topic) for topic in topics.observed(self.contract)}
+        self._latent_at = 0  # when the last latent went out [ns]
+        self._problem = ""
+        self._recent: deque[CorrectionInfo] = deque(maxlen=100)
+        rate = self.contract.model_hz
+        self._latents = self.advertise(Image, topics.LATENT, topics.latest())
+        self._infos = self.advertise(DiagnosticArray, topics.CORRECTION_INFO, topics.stream(rate))
+        self._listen()
+        self._models = ModelClient(self, self.contract, bundle, self._load, self._keep, self._want)
+
+    def _listen(self) -> None:
+        rate = self.contract.motor_hz
+        for topic, kind in topics.observed(self.contract).items():
+            read = self._joints if kind is JointStateMsg else self._tensor
+            self.subscribe(
+                kind, topic, lambda msg, topic=topic, read=read: self._observe(read(msg, topic)), topics.stream(rate)
+            )
+        self.subscribe(JointStateMsg, topics.APPLIED, self._on_applied, topics.stream(rate))
+        self.subscribe(Header, topics.EVENT, self._on_event, topics.stream(10))
+
+    def activate(self) -> None:
+        gc.collect()
+        gc.freeze()
+        self._perception.restart(self.clock_.now())
+
+    def status(self) -> Status:
+        values: dict[str, object] = {"bundle": self._perception.filter.model.bundle_id}
+        values |= {f"measurements {outcome}": count for outcome, count in self._perception.filter.outcomes.items()}
+        recent = list(self._recent)
+        if recent:
+            values["correction ms p50"] = float(np.median([info.seconds for info in recent])) * 1e3
+            values["delay ms p50"] = float(np.median([info.delay_s for info in recent])) * 1e3
+            values["innovation"] = float(np.mean([info.innovation for info in recent]))
+        silent = (self.clock_.now() - self._latent_at) / NS_PER_S
+        if self._problem:
+            return ERROR, self._problem, values
+        if silent > max(o.stale_s for o in self.contract.observations):
+            since = f"for {silent:.1f} s" if self._latent_at else "yet"
+            return WARN, f"no usable observation {since}", values
+        return OK, "correcting", values
+
+    def _load(self, bundle: Bundle) -> Model:
+        model = Model(bundle, self.value("provider"), graphs=GRAPHS)
+        contract = bundle.contract
+        observation = np.zeros((1, contract.observation_size), np.float32)
+        mask = np.ones((1, len(contract.observations)), np.float32)
+        latent = model.initial_latent[None]
+        for _ in range(3):  # the first runs of a graph are slow
+            model.posterior(latent, model.encode(observation, mask, 0 * mask), mask)
+            model.prior(latent, np.zeros((1, contract.action.size), np.float32))
+        return model
+
+    def _joints(self, msg: JointStateMsg, topic: str) -> list[Measurement]:
+        state = joint_state_from_msg(msg, self.offset, topic)
+        self._stamp_guards[topic].check(state.stamp, self.clock_.now())
+        return measurements_from_joints(state, self.contract, topic)
+
+    def _tensor(self, msg: Image, topic: str) -> list[Measurement]:
+        stamp, values, _ = tensor_from_msg(msg, self.offset, topic)
+        self._stamp_guards[topic].check(stamp, self.clock_.now())
+        return measurements_from_tensor(stamp, values, self.contract, topic)
+
+    def _observe(self, measurements: list[Measurement]) -> None:
+        self._swap()
+        try:
+            corrections, latent, info = self._perception.observe(measurements)
+        except BackendError as error:
+            self._problem = f"no latent: {error}"
+            return
+        for correction in corrections:
+            if correction.reason:
+                self.refuse(correction.name, correction.reason)
+        if latent is not None and info is not None:
+            self._latents.publish(latent_to_msg(latent, self.offset))
+            self._infos.publish(info_to_msg(info, latent.stamp, "posterior_node", self.offset))
+            self._recent.append(info)
+            self._latent_at, self._problem = self.clock_.now(), ""
+
+    def _on_applied(self, msg: JointStateMsg) -> None:
+        self._perception.applied(applied_from_msg(msg, self.contract, self.offset, topics.APPLIED))
+
+    def _on_event(self, msg: Header) -> None:
+        event = event_from_msg(msg, self.offset, topics.EVENT)
+        if event.kind == "start":
+            self._perception.restart(event.stamp)
+
+    def _keep(self, model: Model) -> None:
+        """Called by the loading thread; the swap itself happens between two observations."""
+        self._loaded[model.bundle_id] = model
+        self._models.ready(model.bundle_id)
+
+    def _want(self, bundle_id: str) -> None:
+        self._wanted = bundle_id
+
+    def _swap(self) -> None:
+        """Change the model if told to; the kept raw observations are encoded again by the new one."""
+        current = self._perception.filter.model
+        if not self._wanted or self._wanted == current.bundle_id:
+            self._wanted = ""
+            return
+        model = self._loaded.pop(self._wanted, None)
+        if model is None:
+            return
+        self._perception.swap(model)
+        for bundle_id in self._loaded:
+            self._models.dropped(bundle_id)
+        self._loaded = {current.bundle_id: current}  # for one-step rollback
+        self._wanted = ""
+        self._models.using(model.bundle_id)
+
+
+def main() -> None:
+    run_node(PosteriorNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Every topic: its relative name, type and quality of service, in one place, so that both ends always match."""
+
+from __future__ import annotations
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMsg
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_wm.contract import Contract
+
+JOINT_STATES = "joint_states"
+TASK_OBSERVATION = "task_observation"
+REWARD = "reward"
+LATENT = "latent"
+PLAN = "plan"
+PLAN_INFO = "plan_info"
+CORRECTION_INFO = "correction_info"
+APPLIED = "applied"
+COMMAND = "command"
+STATE = "state"
+EVENT = "event"
+MODEL = "model"  # model_sync_node to the others: load, use, drop
+MODEL_STATUS = "model_status"  # their answers
+DIAGNOSTICS = "/diagnostics"
+
+TYPES: dict[str, type] = {
+    JOINT_STATES: JointStateMsg,
+    TASK_OBSERVATION: Image,
+    REWARD: Image,
+    LATENT: Image,
+    PLAN: JointTrajectory,
+    PLAN_INFO: DiagnosticArray,
+    CORRECTION_INFO: DiagnosticArray,
+    APPLIED: JointStateMsg,
+    COMMAND: JointStateMsg,
+    STATE: Header,
+    EVENT: Header,
+    MODEL: Header,
+    MODEL_STATUS: Header,
+    DIAGNOSTICS: DiagnosticArray,
+}
+LATCHED = (STATE, EVENT, MODEL, MODEL_STATUS)
+
+
+def observed(contract: Contract) -> dict[str, type]:
+    """The topics that carry the contract's observations, with their types."""
+    return {o.topic: Image if o.field == "data" else JointStateMsg for o in contract.observations}
+
+
+def recorded(contract: Contract) -> dict[str, type]:
+    """Everything a bag of a run holds."""
+    return TYPES | observed(contract)
+
+
+def stream(rate_hz: float) -> QoSProfile:
+    """Reliable, at least one second deep at `rate_hz`: joint_states, applied, task_observation, reward, the infos."""
+    return _profile(max(10, round(rate_hz)))
+
+
+def latest() -> QoSProfile:
+    """Reliable, depth 1: only the newest counts (latent)."""
+    return _profile(1)
+
+
+def plan(rate_hz: float) -> QoSProfile:
+    """Reliable, depth 1, with a deadline of five plan periods, after which the middleware tells both ends."""
+    profile = _profile(1)
+    profile.deadline = Duration(seconds=5.0 / rate_hz)
+    return profile
+
+
+def command() -> QoSProfile:
+    """Reliable, depth 1; a command that could not be delivered within 0.2 s is dropped instead of being obeyed late."""
+    profile = _profile(1)
+    profile.lifespan = Duration(seconds=0.2)
+    return profile
+
+
+def latched(depth: int = 1) -> QoSProfile:
+    """Reliable, kept for late subscribers: state, event, model."""
+    profile = _profile(depth)
+    profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return profile
+
+
+def recording(topic: str) -> QoSProfile:
+    """What the recorder asks for: deep, and with what was latched before it came."""
+    return latched(100) if topic in LATCHED else _profile(1000)
+
+
+def _profile(depth: int) -> QoSProfile:
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )

@@ -1,0 +1,1 @@
+"""MuJoCo robots and tasks, the plant, lockstep evaluation, the flywheel."""

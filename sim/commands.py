@@ -1,0 +1,103 @@
+"""Commands of the simulator: `robot-wm eval` and `robot-wm flywheel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the figures as the last thing.")]
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Option(help="Bundle to evaluate.")],
+    task: Annotated[str, typer.Option(help="Task; default: the one the bundle's contract names.")] = "",
+    episodes: Annotated[int, typer.Option(help="Episodes, with seeds --seed, --seed + 1, ...", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+    perception_delay_ms: Annotated[float, typer.Option(help="From capture to arrival [ms].", min=0)] = 0.0,
+    jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
+    dropout: Annotated[float, typer.Option(help="Chance that a reading never arrives [0..1].", min=0, max=1)] = 0.0,
+    actuation_delay_ms: Annotated[float, typer.Option(help="From sending a command to its effect [ms].", min=0)] = 0.0,
+    compensate: Annotated[bool, typer.Option(help="Let filter and planner know of the actuation delay.")] = True,
+    refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of one graph.", min=1)] = 1,
+    bags: Annotated[Path | None, typer.Option(help="Record each episode into this directory.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    video: Annotated[bool, typer.Option(help="Render a video of the first episode into the run folder.")] = True,
+    json_: Json = False,
+) -> None:
+    """Closed loop in lockstep on a virtual clock, deterministic per seed, with injected delay, jitter and dropout.
+
+    The run folder, named on standard error, holds the first episode's bag, report and video.
+    """
+    import sys
+
+    from robot_wm.bundle import load_bundle
+    from robot_wm.cli import emit, progress
+    from robot_wm.evidence import leave_evidence
+    from robot_wm.runs import RunFolder
+    from sim import evaluate as evaluation
+    from sim.lockstep import Disturbance, EpisodeResult
+    from sim.video import film
+
+    loaded = load_bundle(bundle)
+    disturbance = Disturbance(perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3)
+    config = {"bundle": bundle.resolve(), "episodes": episodes, "seed": seed, "compensate": compensate}
+    config |= {"refinements": refinements, "provider": provider, "threads": threads, **vars(disturbance)}
+    folder = RunFolder.create("eval", config, runs, task or loaded.contract.name)
+    first = folder.path / "bag" if bags is None else bags / "episode_0000"
+
+    def bag_of(index: int) -> Path | None:
+        if index == 0:
+            return first
+        return None if bags is None else bags / f"episode_{index:04d}"
+
+    with progress() as bar:
+        line = bar.add_task("episodes", total=episodes)
+
+        def show(result: EpisodeResult) -> None:
+            bar.update(line, advance=1, description=f"return {result.score:.0f}")
+
+        figures = evaluation.evaluate(
+            loaded, task or loaded.contract.name, episodes, seed, disturbance, compensate, refinements or None,
+            provider, threads, bag_of, show,
+        )  # fmt: skip
+    title = f"eval {loaded.manifest.name}"
+    evidence = leave_evidence(folder, first, loaded.contract, figures, title, film if video else None)
+    folder.figures(figures | {"bag": first, **evidence})
+    print(f"run folder: {folder.path}", file=sys.stderr)
+    emit(figures, json_, title=title)
+
+
+def flywheel(
+    task: Annotated[str, typer.Option(help="cartpole_swingup or dmc:<domain>-<task>.")],
+    minutes: Annotated[float, typer.Option(help="Time budget, the final evaluation included [min].", min=0.1)] = 30.0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, data and noise.")] = 0,
+    size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
+    random_episodes: Annotated[int, typer.Option(help="Episodes of random actions first.", min=1)] = 5,
+    episodes: Annotated[int, typer.Option(help="Episodes of the final evaluation.", min=1)] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory of bags, bundles and the curve; default: runs/flywheel-<task>-<seed>."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out.")] = False,
+    json_: Json = False,
+) -> None:
+    """Collect, train and export again and again: from nothing to a bundle that does the task."""
+    from robot_wm.cli import emit, progress
+    from sim.flywheel import Flywheel, FlywheelConfig
+
+    out = out or Path("runs") / f"flywheel-{task.replace(':', '_')}-{seed}"
+    config = FlywheelConfig(task, minutes, seed, size, random_episodes=random_episodes, final_episodes=episodes)
+    wheel = Flywheel(config, out, resume)
+    with progress() as bar:
+        line = bar.add_task("flywheel", total=minutes * 60.0)
+
+        def show(row: dict[str, Any]) -> None:
+            text = f"{row['frames']} frames, {row['updates']} updates, return {row['return']:.0f}"
+            bar.update(line, completed=row["seconds"], description=text)
+
+        figures = wheel.run(show)
+    emit(figures, json_, title=f"flywheel {task}")

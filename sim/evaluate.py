@@ -1,0 +1,85 @@
+"""Closed-loop evaluation of a bundle: episodes in lockstep, one seed each, the same bytes for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_wm.backend import Model
+from robot_wm.bags.writer import BagWriter
+from robot_wm.bundle import Bundle
+from robot_wm.timebase import VirtualClock
+from sim.lockstep import START, Disturbance, EpisodeResult, WorldModelAgent, run_episode, with_actuation_delay
+from sim.tasks import make_task
+
+
+def evaluate(
+    bundle: Bundle,
+    task_name: str,
+    episodes: int,
+    seed: int,
+    disturbance: Disturbance | None = None,
+    compensate: bool = True,
+    refinements: int | None = None,
+    provider: str = "cpu",
+    threads: int = 1,
+    bag_of: Callable[[int], Path | None] = lambda index: None,
+    progress: Callable[[EpisodeResult], None] = lambda result: None,
+) -> dict[str, Any]:
+    """Run `episodes` with seeds `seed`, `seed + 1`, ... and return the figures.
+
+    Args:
+        compensate: tell filter and planner of the actuation delay, as a contract with a measured `action.delay_s` does.
+        refinements: per plan (default: the manifest's budget); there is no deadline in lockstep.
+        bag_of: where to record an episode, by its number from 0; None: nowhere.
+
+    Raises:
+        ContractError: the bundle was made for another task.
+    """
+    disturbance = disturbance or Disturbance()
+    task = make_task(task_name)
+    task.contract.require_same(bundle.contract, f"bundle {bundle.path}")
+    known_delay = disturbance.actuation_delay_s if compensate else 0.0
+    contract = with_actuation_delay(task.contract, known_delay)
+    model = Model(bundle, provider, threads=threads)
+    agent = WorldModelAgent(contract, model, refinements=refinements, publish=True)
+    results = []
+    for index in range(episodes):
+        bag = bag_of(index)
+        writer = None if bag is None else episode_bag(bag, contract)
+        try:
+            results.append(run_episode(task, agent, seed + index, disturbance, writer))
+        finally:
+            if writer is not None:
+                writer.close()
+        progress(results[-1])
+    return summarise(results) | {
+        "bundle_id": bundle.bundle_id,
+        "task": contract.name,
+        "seed": seed,
+        "refinements": float(np.mean(agent.refinements)),
+        "provider": model.provider,
+        "disturbance": vars(disturbance),
+    }
+
+
+def summarise(results: list[EpisodeResult]) -> dict[str, Any]:
+    """Mean, standard deviation and 95 % interval (normal approximation) of the returns."""
+    returns = np.array([result.score for result in results])
+    half = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else 0.0
+    return {
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "return_interval_95": [float(returns.mean() - half), float(returns.mean() + half)],
+        "returns": returns.tolist(),
+        "episodes": len(results),
+        "clips": sum(result.clips for result in results),
+    }
+
+
+def episode_bag(path: Path, contract: Any) -> BagWriter:
+    """A writer on virtual time: flushed by the episode's stamps, not synced (the collector can be run again)."""
+    return BagWriter(path, contract, clock=VirtualClock(START), sync=False)

@@ -1,0 +1,299 @@
+"""A closed loop in one process on a virtual clock: the runtime's own filter, planner and safety filter against a task.
+
+Deterministic per seed. Perception may be late, jittery or lost and commands may take effect late, as `Disturbance` says.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from robot_wm.backend import Model
+from robot_wm.bags.types import Info
+from robot_wm.bags.writer import BagWriter
+from robot_wm.contract import Contract
+from robot_wm.info import CorrectionInfo
+from robot_wm.latent_filter import LatentFilter
+from robot_wm.messages import Applied, Event, FloatArray, JointState, Measurement, Plan
+from robot_wm.planner import MppiPlanner
+from robot_wm.replanner import Replanner
+from robot_wm.safety import SafetyFilter
+from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
+from sim.plant_joints import JointReader
+from sim.tasks import STATE_TOPIC, Task
+
+START = 1_000 * NS_PER_S  # of the virtual clock: a stamp of zero means "not stamped" in ROS
+FOREVER_S = 1e9  # lockstep plans from any latent, however old: seeing what then happens is what it is for
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What goes wrong on purpose; times in seconds."""
+
+    perception_delay_s: float = 0.0  # from capture to arrival
+    jitter_s: float = 0.0  # standard deviation of that delay
+    dropout: float = 0.0  # chance that a reading never arrives
+    actuation_delay_s: float = 0.0  # from sending a command to its effect
+
+
+class Agent(Protocol):
+    """Whoever chooses the actions."""
+
+    def reset(self, start: int, seed: int) -> None: ...
+
+    def observe(self, measurement: Measurement, now: int) -> None: ...
+
+    def request(self, now: int) -> FloatArray:
+        """The action (A,) to send now, SI units."""
+        ...
+
+    def applied(self, applied: Applied) -> None: ...
+
+    def published(self) -> list[tuple[str, object]]:
+        """What the robot's nodes would have published since the last call, by topic."""
+        ...
+
+
+class RandomAgent:
+    """Uniform actions within the limits, a new one per model step: the first episodes of a flywheel."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._grid = Grid(contract.model_hz)
+
+    def reset(self, start: int, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._step, self._action = -1, np.zeros(self._contract.action.size)
+
+    def observe(self, measurement: Measurement, now: int) -> None:
+        pass
+
+    def request(self, now: int) -> FloatArray:
+        if self._grid.floor(now) != self._step:
+            self._step = self._grid.floor(now)
+            action = self._contract.action
+            self._action = self._rng.uniform(action.limit_low, action.limit_high)
+        return self._action
+
+    def applied(self, applied: Applied) -> None:
+        pass
+
+    def published(self) -> list[tuple[str, object]]:
+        return []
+
+
+class WorldModelAgent:
+    """Latent filter and replanner of one bundle, as on the robot, planning at every grid instant."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        model: Model,
+        explore: bool = False,
+        refinements: int | None = None,
+        publish: bool = False,
+    ) -> None:
+        """`publish`: keep what the robot's nodes would publish, for the bag."""
+        self.contract = contract
+        self.model = model
+        self.refinements: list[int] = []
+        self._explore = explore
+        self._budget = refinements
+        self._publish = publish
+        self._delay = round(contract.action.delay_s * NS_PER_S)
+        self._filter = LatentFilter(contract, model)
+        self._grid = self._filter.grid
+
+    def reset(self, start: int, seed: int) -> None:
+        self._filter.reset(start)
+        self._clock = VirtualClock(start)
+        planner = MppiPlanner(self.contract, self.model, seed, self._clock)
+        self._replanner = Replanner(self.contract, planner, self._clock, latent_stale_s=FOREVER_S)
+        self._plans: deque[Plan] = deque(maxlen=8)  # newest first
+        self._said: list[tuple[str, object]] = []
+        self._late_steps, self._newest = 0, start
+
+    def observe(self, measurement: Measurement, now: int) -> None:
+        correction = self._filter.observe(measurement, now)
+        self._late_steps += correction.late_steps
+        self._newest = measurement.stamp
+
+    def request(self, now: int) -> FloatArray:
+        """Replan at a grid instant; what is sent takes effect `action.delay_s` later, so that is when the plan starts."""
+        self._clock.sleep_until(now)
+        effect = now + self._delay
+        if now == self._grid.stamp(self._grid.nearest(now)):
+            self._replan(self._grid.stamp(self._grid.ceil(effect)))
+        return self._planned(effect)
+
+    def applied(self, applied: Applied) -> None:
+        self._filter.applied(applied)
+        self._replanner.applied(applied)
+
+    def published(self) -> list[tuple[str, object]]:
+        said, self._said = self._said, []
+        return said
+
+    def _replan(self, start: int) -> None:
+        latent = self._filter.latent()
+        self._replanner.latent(latent)
+        plan, info = self._replanner.plan(start, None, self._budget, self._explore)
+        self._plans.appendleft(plan)
+        self.refinements.append(plan.stats.refinements)
+        if self._publish:
+            said = Info(latent.stamp, self._correction())
+            self._said += [("latent", latent), ("correction_info", said), ("plan", plan)]
+            self._said.append(("plan_info", Info(start, info)))
+
+    def _correction(self) -> CorrectionInfo:
+        """What posterior_node would say of the newest correction; virtual time takes none."""
+        late, self._late_steps = self._late_steps, 0
+        return CorrectionInfo(
+            bundle_id=self.model.bundle_id,
+            innovation=self._filter.innovation(),
+            late_steps=late,
+            delay_s=(self._clock.now() - self._newest) / NS_PER_S,
+            seconds=0.0,
+            outcomes=dict(self._filter.outcomes),
+        )
+
+    def _planned(self, effect: int) -> FloatArray:
+        for plan in self._plans:
+            values = plan.action_at(effect)
+            if values is not None:
+                return values
+        action = self.contract.action
+        neutral: FloatArray = np.clip(np.zeros(action.size), action.limit_low, action.limit_high)
+        return neutral
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What one episode came to."""
+
+    seed: int
+    rewards: FloatArray  # (control steps,), fewer than `length` where the episode terminated
+    length: int  # control steps of a whole episode
+    clips: int  # commands that the safety filter changed
+    terminated: bool
+
+    @property
+    def score(self) -> float:
+        """Mean reward x 1000 over the whole episode, the suite's scale; after a terminal state there is none."""
+        return 1000.0 * float(np.sum(self.rewards)) / self.length
+
+
+def run_episode(
+    task: Task, agent: Agent, seed: int, disturbance: Disturbance | None = None, writer: BagWriter | None = None
+) -> EpisodeResult:
+    """One episode: read → observe → plan → filter → send → step, a control step at a time.
+
+    `writer` records it as the robot would: readings, what was really sent, rewards, the episode's marks and what the agent
+    publishes.
+    """
+    disturbance = disturbance or Disturbance()
+    link = _Link(disturbance, seed)
+    joints = JointReader(task)
+    safety = SafetyFilter(task.contract)
+    grid = Grid(1.0 / task.control_dt)
+    first = grid.nearest(Grid(task.contract.model_hz).stamp(Grid(task.contract.model_hz).ceil(START)))
+    task.reset(seed)
+    agent.reset(grid.stamp(first), seed)
+    rewards, clips = [], 0
+    if writer is not None:
+        writer.write("event", Event(grid.stamp(first), "start", f"seed {seed}"))
+    for n in range(task.length):
+        now, after = grid.stamp(first + n), grid.stamp(first + n + 1)
+        readings = task.read(now)
+        state, pose = _joint_state(joints, now), Measurement("qpos", now, task.qpos())
+        for measurement in link.arrivals(readings, now):
+            agent.observe(measurement, now)
+        checked = safety.filter(agent.request(now), state, now, task.control_dt)
+        clips += checked.clipped
+        applied = Applied(now, checked.values, "plan")
+        agent.applied(applied)
+        reward = task.step(link.effective(applied, now))
+        rewards.append(reward)
+        if writer is not None:
+            for topic, message in agent.published():
+                writer.write(topic, message, now)
+            writer.write(STATE_TOPIC, pose)
+            _record(writer, task.contract, state, readings, applied, reward, after)
+        if task.terminated:
+            break
+    if writer is not None:
+        end = grid.stamp(first + len(rewards))
+        _record(writer, task.contract, _joint_state(joints, end), task.read(end))
+        writer.write("event", Event(end, "failure" if task.terminated else "end"))
+    return EpisodeResult(seed, np.array(rewards), task.length, clips, task.terminated)
+
+
+def with_actuation_delay(contract: Contract, delay_s: float) -> Contract:
+    """The contract of a robot whose commands take effect `delay_s` later than sent; same hash."""
+    return replace(contract, action=replace(contract.action, delay_s=delay_s))
+
+
+class _Link:
+    """What lies between plant and computer: delays, jitter and loss, drawn from the episode's seed."""
+
+    def __init__(self, disturbance: Disturbance, seed: int) -> None:
+        self._disturbance = disturbance
+        self._rng = np.random.default_rng([seed, 1])
+        self._queue: list[tuple[int, int, Measurement]] = []
+        self._sent: deque[tuple[int, FloatArray]] = deque()
+        self._held: FloatArray | None = None
+        self._count = 0
+
+    def arrivals(self, readings: list[Measurement], now: int) -> list[Measurement]:
+        """Put the new readings on their way and return those that have arrived by `now`, in order of arrival."""
+        lost = self._rng.random() < self._disturbance.dropout
+        late = self._disturbance.perception_delay_s + self._disturbance.jitter_s * self._rng.standard_normal()
+        arrival = now + round(max(late, 0.0) * NS_PER_S)
+        for reading in () if lost else readings:
+            self._count += 1
+            heapq.heappush(self._queue, (arrival, self._count, reading))
+        result = []
+        while self._queue and self._queue[0][0] <= now:
+            result.append(heapq.heappop(self._queue)[2])
+        return result
+
+    def effective(self, applied: Applied, now: int) -> FloatArray:
+        """Send a command and return the one that has effect over the control step from `now` on."""
+        self._sent.append((now + round(self._disturbance.actuation_delay_s * NS_PER_S), applied.values))
+        while self._sent and self._sent[0][0] <= now:
+            self._held = self._sent.popleft()[1]
+        return np.zeros_like(applied.values) if self._held is None else self._held
+
+
+def _joint_state(joints: JointReader, stamp: int) -> JointState:
+    names, position, velocity = joints.read()
+    return JointState(stamp, names, position, velocity, np.zeros(0))
+
+
+def _record(
+    writer: BagWriter,
+    contract: Contract,
+    state: JointState,
+    readings: list[Measurement],
+    applied: Applied | None = None,
+    reward: float = 0.0,
+    after: int = 0,
+) -> None:
+    """Write one control step: joint states, one tensor per tensor topic, and what came of it."""
+    fields = {o.topic: o.field for o in contract.observations}
+    tensors: dict[str, list[FloatArray]] = {}
+    for item, reading in zip(contract.observations, readings, strict=True):
+        if item.field == "data":
+            tensors.setdefault(item.topic, []).append(reading.values)
+    for topic, kind in fields.items():
+        if kind != "data":
+            writer.write(topic, state)
+    for topic, parts in tensors.items():
+        writer.write(topic, Measurement(topic, state.stamp, np.concatenate(parts)))
+    if applied is not None:
+        writer.write(contract.action.topic, applied)
+        writer.write(contract.reward.topic, Measurement("reward", after, np.array([reward])))

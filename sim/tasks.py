@@ -1,0 +1,63 @@
+"""Tasks by name: what the simulator lets a robot do, behind one small interface."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from robot_wm.contract import Contract
+from robot_wm.errors import RunError
+from robot_wm.messages import FloatArray, Measurement
+from sim.names import unknown_task
+
+ALIASES = {"reacher_easy": "dmc:reacher-easy"}
+OWN = ("cartpole_swingup",)
+STATE_TOPIC = "sim_state"  # generalised positions, recorded for the video alone
+
+
+class Task(Protocol):
+    """A simulated robot with something to do. Rewards lie in [0, 1] per control step; return = mean reward x 1000."""
+
+    contract: Contract
+    control_dt: float  # [s]
+    length: int  # control steps of one episode
+    terminated: bool  # the episode ended in a terminal state
+    model: Any  # mujoco.MjModel of the scene
+    data: Any  # mujoco.MjData
+
+    def reset(self, seed: int) -> None:
+        """Draw a new initial state; the same seed gives the same one."""
+        ...
+
+    def step(self, action: FloatArray) -> float:
+        """Apply `action` (A,) in SI units for one control step and return its reward."""
+        ...
+
+    def read(self, stamp: int = 0) -> list[Measurement]:
+        """Every observation of the contract, now, with the given stamp [ns]."""
+        ...
+
+    def run_on(self) -> None:
+        """Take away the end of an episode, from the next reset on: a plant in real time has none."""
+        ...
+
+    def qpos(self) -> FloatArray:
+        """Generalised positions (model.nq,): with the seed enough to draw the scene."""
+        ...
+
+
+def make_task(name: str) -> Task:
+    """Build a task: `cartpole_swingup`, or any state-based task of the DeepMind Control Suite as `dmc:<domain>-<task>`.
+
+    Raises:
+        RunError: no such task (naming the nearest ones), or dm_control is not installed.
+    """
+    name = ALIASES.get(name, name)
+    if name == "cartpole_swingup":
+        from sim.cartpole import CartpoleSwingup
+
+        return CartpoleSwingup()
+    if name.startswith("dmc:"):
+        from sim.dmc import SuiteTask
+
+        return SuiteTask(name)
+    raise RunError(unknown_task(name, [*OWN, *ALIASES, "dmc:<domain>-<task>"]))

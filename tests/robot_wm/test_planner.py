@@ -1,0 +1,113 @@
+"""The planner is on time, bounded, deterministic, and always has an answer."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import slider_contract
+from robot_wm.errors import BundleError
+from robot_wm.messages import Latent
+from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.timebase import VirtualClock
+from target_model import BUDGET, TargetModel
+
+MS = 1_000_000
+STEP = 20 * MS
+LATENT = Latent(0, np.zeros(2, np.float32), "target")
+
+
+def planner_with(contract=None, seed=0, **model):
+    clock = VirtualClock()
+    return MppiPlanner(contract or slider_contract(), TargetModel(clock=clock, **model), seed, clock), clock
+
+
+def with_action(**changes):
+    action = slider_contract().to_dict()["action"] | changes
+    return slider_contract(action=action)
+
+
+def test_it_finds_the_best_action_and_answers_in_si_units():
+    planner, _ = planner_with(target=0.5)
+    _, plan = planner.plan(Carry(), LATENT, STEP)
+    assert plan.actions.shape == (3, 1)
+    np.testing.assert_allclose(plan.actions, 5.0, atol=0.5)
+    assert (plan.stats.source, plan.stats.refinements, plan.start, plan.step) == ("mppi", 6, STEP, STEP)
+
+
+def test_the_same_seed_and_index_give_the_same_plan_and_others_do_not():
+    plans = [planner_with(seed=s)[0].plan(Carry(index=i), LATENT, STEP, refinements=1)[1] for s, i in
+             ((1, 7), (1, 7), (1, 8), (2, 7))]  # fmt: skip
+    assert np.array_equal(plans[0].actions, plans[1].actions)
+    assert not np.array_equal(plans[0].actions, plans[2].actions)
+    assert not np.array_equal(plans[0].actions, plans[3].actions)
+
+
+def test_it_refines_only_while_one_more_is_expected_to_end_before_the_deadline():
+    planner, clock = planner_with(cost=3 * MS)
+    carry, first = planner.plan(Carry(), LATENT, STEP, deadline=10 * MS)
+    assert first.stats.refinements == 3 and clock.now() == 9 * MS
+    carry, second = planner.plan(carry, LATENT, 2 * STEP, deadline=clock.now() + 8 * MS)
+    assert second.stats.refinements == 2
+
+
+def test_when_none_fits_it_falls_back_to_the_shifted_plan_then_to_the_policy():
+    planner, clock = planner_with(target=0.5, cost=3 * MS)
+    carry, good = planner.plan(Carry(), LATENT, STEP)
+    carry, shifted = planner.plan(carry, LATENT, 2 * STEP, deadline=clock.now() + MS)
+    assert shifted.stats.source == "shifted" and shifted.stats.refinements == 0
+    np.testing.assert_allclose(shifted.actions[:2], good.actions[1:], rtol=1e-5)
+    _, policy = planner.plan(carry, LATENT, 9 * STEP, deadline=clock.now() + MS)
+    assert policy.stats.source == "policy"
+    np.testing.assert_allclose(policy.actions, 5.0, rtol=1e-5)
+
+
+def test_one_slow_moment_does_not_end_refining_for_good():
+    planner, clock = planner_with(cost=50 * MS)
+    carry, _ = planner.plan(Carry(), LATENT, STEP, refinements=1)
+    planner.model.cost = MS
+    sources = []
+    for k in range(2, 60):
+        carry, plan = planner.plan(carry, LATENT, k * STEP, deadline=clock.now() + 10 * MS)
+        sources.append(plan.stats.source)
+    assert sources[0] != "mppi" and sources[-1] == "mppi"
+
+
+@pytest.mark.parametrize("elapsed", [0, 1, 2])
+def test_the_warm_start_is_shifted_by_elapsed_time(elapsed):
+    planner, _ = planner_with()
+    mean = np.array([[0.1], [0.2], [0.3]], np.float32)
+    shifted, source = planner._warm_start(Carry(1, STEP, mean), STEP * (1 + elapsed))
+    np.testing.assert_allclose(shifted[:, 0], [*mean[elapsed:, 0], *[0.0] * elapsed])
+    assert source == "shifted"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(-1, 1),
+    st.floats(-10, 10),
+    st.floats(5.0, 2000.0),
+    st.tuples(st.floats(-10, -1), st.floats(1, 10)),
+    st.booleans(),
+    st.integers(0, 2),
+)
+def test_no_plan_exceeds_a_limit_or_a_rate(target, previous, rate, limits, explore, refinements):
+    contract = with_action(rate=[rate], limit_low=[limits[0]], limit_high=[limits[1]])
+    planner, _ = planner_with(contract, target=target)
+    previous = np.clip(previous, *limits)
+    _, plan = planner.plan(Carry(), LATENT, STEP, np.array([previous]), refinements=refinements, explore=explore)
+    rows = np.concatenate([[previous], plan.actions[:, 0]])
+    assert (plan.actions >= limits[0] - 1e-4).all() and (plan.actions <= limits[1] + 1e-4).all()
+    assert (np.abs(np.diff(rows)) <= rate / contract.model_hz + 1e-4).all()
+
+
+def test_no_plan_mixes_two_bundles():
+    planner, _ = planner_with()
+    with pytest.raises(BundleError, match="latent of bundle other"):
+        planner.plan(Carry(), Latent(0, np.zeros(2, np.float32), "other"), STEP)
+
+
+def test_warming_up_measures_a_refinement():
+    planner, _ = planner_with(cost=2 * MS)
+    assert planner.warm_up() == pytest.approx(0.002)
+    assert planner.model.calls == 10 and BUDGET.refinements == 6

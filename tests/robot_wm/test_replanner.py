@@ -1,0 +1,112 @@
+"""Replanning: from which latent, through which actions, for which moment, and with whose model."""
+
+import numpy as np
+import pytest
+
+from robot_wm.messages import Applied, Latent
+from robot_wm.planner import MppiPlanner
+from robot_wm.replanner import NoLatent, Replanner
+from robot_wm.timebase import VirtualClock
+from target_model import TargetModel
+
+STEP = 20_000_000
+
+
+class CountingModel(TargetModel):
+    """A latent that counts steps and adds up the actions it was rolled through."""
+
+    def prior(self, latent, action):
+        return (latent + np.array([[1.0, action[0, 0]]])).astype(np.float32)
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock(100 * STEP)
+
+
+def planner(contract, clock, bundle_id="target"):
+    return MppiPlanner(contract, CountingModel(clock=clock, bundle_id=bundle_id), clock=clock)
+
+
+@pytest.fixture
+def replanner(contract, clock):
+    return Replanner(contract, planner(contract, clock), clock)
+
+
+def latent(k, bundle_id="target"):
+    return Latent(k * STEP, np.zeros(2, np.float32), bundle_id)
+
+
+def test_it_plans_from_the_latent_rolled_through_what_was_applied(replanner):
+    replanner.latent(latent(100))
+    replanner.applied(Applied(99 * STEP, np.array([5.0]), "command"))
+    plan, info = replanner.plan(103 * STEP, None)
+    assert (plan.start, info.latent_steps, info.latent_age_s) == (103 * STEP, 3, 0.06)
+    assert np.array(info.actions).tolist() == [[0.5], [0.5], [0.5]]
+    assert info.previous == pytest.approx((5.0,))
+
+
+def test_the_plan_being_played_is_what_happens_until_the_next_one_starts(replanner):
+    replanner.latent(latent(100))
+    first, _ = replanner.plan(101 * STEP, None)
+    replanner.applied(Applied(101 * STEP, first.actions[0], f"plan:{first.index}"))
+    replanner.latent(latent(101))
+    _, info = replanner.plan(103 * STEP, None)
+    assert np.allclose(np.array(info.actions)[:, 0] * 10.0, first.actions[:2, 0], atol=1e-5)
+    assert info.previous == pytest.approx(tuple(first.actions[1]))
+
+
+@pytest.mark.parametrize(("source", "driven"), [("hold", True), ("disarmed", False)])
+def test_a_plan_that_the_motors_do_not_play_commits_nothing(replanner, source, driven):
+    replanner.latent(latent(100))
+    replanner.plan(101 * STEP, None)
+    replanner.applied(Applied(101 * STEP, np.array([0.0]), source, driven))
+    replanner.latent(latent(101))
+    _, info = replanner.plan(103 * STEP, None)
+    assert np.allclose(info.actions, 0.0)
+
+
+def test_without_a_latent_young_enough_it_says_so_and_makes_no_plan(replanner):
+    with pytest.raises(NoLatent, match="no latent yet"):
+        replanner.plan(101 * STEP, None)
+    replanner.latent(latent(100))
+    with pytest.raises(NoLatent, match=r"no latent for 0\.22 s"):
+        replanner.plan(111 * STEP, None)
+    replanner.latent(latent(110, "other"))
+    with pytest.raises(NoLatent, match="of bundle other, loaded is target"):
+        replanner.plan(111 * STEP, None)
+
+
+def test_the_first_latent_of_another_bundle_switches_and_no_plan_mixes_two(contract, clock, replanner):
+    replanner.latent(latent(100))
+    replanner.add(planner(contract, clock, "second"))
+    replanner.add(planner(contract, clock, "third"))
+    assert replanner.plan(101 * STEP, None)[0].bundle_id == "target"
+    replanner.latent(latent(101, "second"))
+    plan, info = replanner.plan(102 * STEP, None)
+    assert (plan.bundle_id, info.bundle_id, plan.index) == ("second", "second", 1)
+    assert not info.reset  # the warm start survives
+    assert set(replanner.planners) == {"target", "second"}  # the one before is kept for rollback
+    replanner.latent(latent(102, "target"))
+    assert replanner.plan(103 * STEP, None)[0].bundle_id == "target"
+
+
+def test_an_older_latent_changes_nothing_and_a_restart_forgets(replanner):
+    replanner.latent(latent(101))
+    replanner.latent(latent(100))
+    assert replanner.plan(102 * STEP, None)[1].latent_steps == 1
+    replanner.restart()
+    with pytest.raises(NoLatent):
+        replanner.plan(103 * STEP, None)
+    replanner.latent(latent(103))
+    assert replanner.plan(104 * STEP, None)[1].reset
+
+
+def test_starts_lie_on_the_grid_leave_the_budget_and_never_repeat(replanner):
+    assert replanner.next_start(100 * STEP + 1, 14_000_000) == 101 * STEP
+    assert replanner.next_start(100 * STEP + 7_000_000, 14_000_000) == 102 * STEP
+    replanner.latent(latent(100))
+    assert replanner.fresh(101 * STEP)
+    assert not replanner.fresh(102 * STEP)
+    replanner.plan(101 * STEP, None)
+    assert replanner.next_start(100 * STEP, 0) == 102 * STEP

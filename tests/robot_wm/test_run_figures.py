@@ -1,0 +1,45 @@
+"""The figures of a run are those of its bag's last episode."""
+
+import numpy as np
+import pytest
+
+from bag_tools import MS, START, drive, record, robot
+from robot_wm.bags.reader import open_bag
+from robot_wm.bags.types import Info
+from robot_wm.info import PlanInfo
+from robot_wm.messages import Event
+from robot_wm.run_figures import episode_window, run_figures
+
+
+def plan_info(k, source="mppi"):
+    info = PlanInfo(
+        k, "b", source, 2 + k % 2, 0.0, 0.1, 0.010, 0.02, 1, -0.001 if k == 3 else 0.004, None, (), 0, False
+    )
+    return "plan_info", Info(START + 20 * MS * k, info)
+
+
+def test_return_plans_and_ticks_of_an_episode(tmp_path):
+    items = [*drive(2.0), *(plan_info(k, "shifted" if k == 5 else "mppi") for k in range(100))]
+    path = record(tmp_path / "bag", items, robot())
+    figures = run_figures(open_bag(path), robot())
+    assert figures["seconds"] == pytest.approx(2.0, abs=0.02)
+    rewards = np.arange(100) / 100.0
+    assert figures["return"] == pytest.approx(1000.0 * rewards.mean(), rel=0.02)
+    assert (figures["plans"], figures["plans_fallback"], figures["plans_late"]) == (100, 1, 1)
+    assert figures["plan_hz"] == pytest.approx(50.0, rel=0.02)
+    assert (figures["plan_ms_p50"], figures["refinements_p50"]) == (10.0, 2.5)
+    assert figures["latent_age_ms_p50"] == 20.0
+    assert figures["ticks"] == 200
+    assert figures["ticks_by_source"] == {"plan": 200}
+    assert figures["ticks_missed"] is None  # no diagnostics in this bag
+
+
+def test_the_last_start_counts_and_an_episode_without_end_goes_to_the_end(tmp_path):
+    marks = [
+        ("event", Event(START + 500 * MS, "start")),
+        ("event", Event(START + 1000 * MS, "mark", "killed planner_node")),
+    ]
+    bag = open_bag(record(tmp_path / "bag", [*drive(2.0, marks=("start", "mark")), *marks], robot()))
+    assert episode_window(bag) == (START + 500 * MS, bag.end)
+    unmarked = open_bag(record(tmp_path / "plain", drive(1.0, marks=()), robot()))
+    assert episode_window(unmarked) == (unmarked.start, unmarked.end)

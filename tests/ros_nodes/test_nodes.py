@@ -1,0 +1,84 @@
+"""Nodes as processes: parameters, failures in one sentence, and the lifecycle that ROS tools drive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (the extra `ros`, or a ROS install)")
+
+from bundleless import CONTRACT
+from robot_wm.bags.reader import open_bag
+from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
+from ros_nodes.session import Session
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def domain(tmp_path, monkeypatch):
+    """A ROS domain of our own, in the environment."""
+    with free_domain() as number:
+        for name, value in local_environment(number, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        yield number
+
+
+@pytest.fixture
+def contract(tmp_path):
+    path = tmp_path / "contract.yaml"
+    path.write_text(CONTRACT)
+    return path
+
+
+def run(name, *parameters):
+    """Run a node that is expected to end by itself; returns exit status and everything it said."""
+    arguments = [item for parameter in parameters for item in ("-p", parameter)]
+    command = [sys.executable, "-m", f"ros_nodes.{name}", "--ros-args", "-p", "autostart:=true", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("node", "parameters", "says"),
+    [
+        ("motor_node", ["priority:=200"], "Parameter priority out of range"),
+        ("motor_node", ["contract:={contract}", "bus:=nonsense"], "unknown motor bus 'nonsense'; installed are"),
+        ("planner_node", [], "planner_node: set the parameter `bundle` to a bundle's directory"),
+        ("sensor_node", ["contract:={contract}", "sensor_options:='[1]'"], "a JSON object is needed"),
+        (
+            "recorder_node",
+            ["contract:={contract}", "bag:=b", "extra_topics:='scan=sensor_msgs/Scan'"],
+            "no message type",
+        ),
+    ],
+)
+def test_a_node_that_cannot_start_says_why_and_exits_with_1(domain, contract, node, parameters, says):
+    status, said = run(node, *(parameter.format(contract=contract) for parameter in parameters))
+    assert status == 1
+    assert says in said
+
+
+def test_the_recorder_lives_a_whole_lifecycle_marks_an_episode_and_leaves_a_bag(domain, contract, tmp_path):
+    supervisor = Supervisor(tmp_path / "logs", dict(os.environ))
+    parameters = ["-p", f"contract:={contract}", "-p", f"bag:={tmp_path}/bag", "-p", "autostart:=true"]
+    arguments = ("-m", "ros_nodes.recorder_node", "--ros-args", "-r", "__ns:=/left", *parameters)
+    supervisor.start(Command("recorder_node", arguments))
+    try:
+        with Session("left", supervisor.check) as session:
+            session.wait_active(["recorder_node"])
+            session.wait_listening("event", 1)
+            assert session.trigger("recorder_node/start") == "marked start"
+            session.wait_well(["recorder_node"])
+            assert session.trigger("recorder_node/success") == "marked success"
+            session.spin(0.3)
+    finally:
+        killed = supervisor.stop(patience_s=20.0)
+    assert killed == []
+    bag = open_bag(tmp_path / "bag")
+    assert [event.kind for event in bag.events()] == ["start", "success"]
+    assert "/event" in bag.topics  # relative names, whatever the namespace
+    assert bag.contract.name == "one"

@@ -1,0 +1,133 @@
+"""A tiny flywheel, killed and resumed, and the bundle it leaves: evaluated to the same bytes, replayed to the same plans."""
+
+import json
+
+import pytest
+
+from models.export import BundleTemplate
+from robot_wm.backend import Model
+from robot_wm.bags.reader import open_bag
+from robot_wm.bundle import PlannerDefaults, load_bundle
+from robot_wm.errors import RunError
+from robot_wm.replay_plans import replay_plans
+from sim.commands import evaluate
+from sim.flywheel import Flywheel, FlywheelConfig
+
+TINY = PlannerDefaults(horizon=2, samples=16, proposals=4, elites=4, refinements=1)
+CONFIG = FlywheelConfig(
+    "cartpole_swingup",
+    minutes=30.0,
+    batch=8,
+    random_episodes=1,
+    updates_per_decision=0.01,
+    evaluate_every=2,
+    selection_episodes=1,
+    final_episodes=1,
+    planner=TINY,
+)
+UPDATES = 5  # per round: 500 decisions
+
+
+class Killed(Exception):
+    """Stands for a kill between two rounds."""
+
+
+class Clock:
+    """Time stands still until the test moves it."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The directory and the figures of three rounds: two, a kill, a resumption, one more until the time is up."""
+    out = tmp_path_factory.mktemp("flywheel") / "wheel"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BundleTemplate, "trace", _once(BundleTemplate.trace))
+        with pytest.raises(Killed):
+            Flywheel(CONFIG, out, resume=False, clock=Clock()).run(_kill_after(2))
+        clock = Clock()
+
+        def time_is_up(row):
+            clock.now = 3600.0
+
+        figures = Flywheel(CONFIG, out, resume=True, clock=clock).run(time_is_up)
+    return out, figures
+
+
+def _once(trace):
+    """Tracing takes seconds and depends on nothing that differs here."""
+    known = []
+
+    def cached(*arguments):
+        if not known:
+            known.append(trace(*arguments))
+        return known[0]
+
+    return cached
+
+
+def _kill_after(count):
+    rows = []
+
+    def report(row):
+        rows.append(row)
+        if len(rows) == count:
+            raise Killed
+
+    return report
+
+
+def test_a_resumed_flywheel_goes_on_where_it_was_killed(wheel):
+    out, figures = wheel
+    curve = json.loads((out / "curve.json").read_text())
+
+    assert [row["episode"] for row in curve] == [0, 1, 2]
+    assert [row["updates"] for row in curve] == [0, UPDATES, 2 * UPDATES]
+    assert figures["frames"] == curve[-1]["frames"] == 3000
+    assert curve[0]["losses"] == {} and curve[1]["losses"] and "evaluation" in curve[1]
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_bundle_it_leaves_says_what_made_it(wheel):
+    out, figures = wheel
+    bundle = load_bundle(out / "final")
+
+    assert figures["bundle_id"] == bundle.bundle_id and figures["episodes"] == 1
+    said = bundle.manifest.provenance
+    assert "robot-wm flywheel --task cartpole_swingup" in said["command"] and "--seed 0" in said["command"]
+    assert said["bags"] and all(open_bag(out / "bags" / name).hash == digest for name, digest in said["bags"].items())
+
+
+def test_one_seed_evaluates_to_the_same_bytes_and_leaves_a_run_that_replays(wheel, tmp_path, capsys):
+    final = wheel[0] / "final"
+    printed = []
+    for name in ("a", "b"):
+        evaluate(final, episodes=1, seed=3, runs=tmp_path / name, video=False, json_=True)
+        printed.append(capsys.readouterr())
+
+    assert printed[0].out == printed[1].out and json.loads(printed[0].out)["seed"] == 3
+    (run,) = (tmp_path / "a").iterdir()
+    assert str(run) in printed[0].err
+    assert {"config.yaml", "versions.json", "figures.json", "report.html", "bag"} <= {f.name for f in run.iterdir()}
+    model = Model(load_bundle(final), "cpu")
+    replayed = replay_plans([run / "bag"], {model.bundle_id: model})
+    assert replayed["plans"] == replayed["identical"] == 500
+
+
+def test_a_directory_that_does_not_fit_is_refused(wheel, tmp_path):
+    out = wheel[0]
+    with pytest.raises(RunError, match="not empty"):
+        Flywheel(CONFIG, out, resume=False)
+    with pytest.raises(RunError, match="nothing to resume"):
+        Flywheel(CONFIG, tmp_path, resume=True)
+    with pytest.raises(RunError, match="another configuration"):
+        Flywheel(FlywheelConfig("cartpole_swingup", seed=1), out, resume=True)
+
+
+def test_too_little_time_to_train_even_once_is_said(tmp_path):
+    with pytest.raises(RunError, match="more --minutes"):
+        Flywheel(FlywheelConfig("cartpole_swingup", minutes=0.0), tmp_path / "out", resume=False, clock=Clock()).run()

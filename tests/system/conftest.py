@@ -1,0 +1,55 @@
+"""A bundle to run the whole stack with: the released one, or where there is none yet, one with random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """Directory of a bundle for cartpole_swingup; ROBOT_WM_BUNDLE names another."""
+    if os.environ.get("ROBOT_WM_BUNDLE"):
+        return Path(os.environ["ROBOT_WM_BUNDLE"])
+    released = ROOT / "models" / "zoo" / "cartpole_swingup"
+    if (released / "manifest.json").exists():
+        return released
+    torch = pytest.importorskip("torch", reason="needs models/zoo/cartpole_swingup, or torch to make a bundle")
+    from models.export import export_bundle
+    from models.world_model import WorldModel
+    from robot_wm.bundle import PlannerDefaults
+    from sim.tasks import make_task
+
+    torch.manual_seed(0)
+    contract = make_task("cartpole_swingup").contract
+    planner = PlannerDefaults(samples=64, proposals=4, elites=8, refinements=2)
+    return export_bundle(
+        WorldModel(contract, "nano"), contract, tmp_path_factory.mktemp("bundle") / "cart", planner
+    ).path
+
+
+@pytest.fixture
+def program():
+    """How to start `robot-wm`."""
+    return [sys.executable, "-c", "from robot_wm.cli import main; main()"]
+
+
+@pytest.fixture
+def robot_wm(tmp_path, program):
+    """Run `robot-wm` and return (exit status, figures or None, standard error)."""
+
+    def run(*arguments, timeout=110):
+        command = [*program, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=tmp_path)
+        last = done.stdout.strip().splitlines()[-1:]
+        figures = json.loads(last[0]) if last and last[0].startswith("{") else None
+        return done.returncode, figures, done.stderr
+
+    return run
