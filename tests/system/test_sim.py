@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,11 @@ def said(bag, node):
 
 
 def test_killing_planner_and_posterior_leaves_the_motors_safe_and_restarting_them_resumes(robot_wm, bundle, tmp_path):
-    faults = ["--kill", "planner@1", "--restart", "planner@1.5", "--kill", "posterior@4.5", "--restart", "posterior@5"]
-    status, figures, errors = robot_wm("sim", "--bundle", bundle, "--seconds", 10, "--no-report", "--json", *faults)
+    patient = another(load_bundle(bundle), tmp_path / "patient", hold_s=30.0)  # however long a loaded machine restarts
+    faults = ["--kill", "planner@1", "--restart", "planner@1.5", "--kill", "posterior@5", "--restart", "posterior@5.5"]
+    status, figures, errors = robot_wm(
+        "sim", "--bundle", patient.path, "--seconds", 12, "--no-report", "--json", *faults
+    )
     assert status == 0, errors
     assert figures["processes"] == 8
     bag = open_bag(figures["bag"])
@@ -141,13 +145,15 @@ def test_bundles_swap_while_running_and_a_tampered_one_is_refused_with_the_reaso
     assert (plans[at].start - plans[at - 1].start) / NS_PER_S <= 2.0 / first.contract.model_hz + SLACK_S
 
 
-def another(bundle, path):
-    """The same model as a bundle of its own."""
+def another(bundle, path, **safety):
+    """The same model as a bundle of its own, with other fields of the contract's `safety` where given."""
 
     def fill(directory):
         shutil.copytree(bundle.path, directory, dirs_exist_ok=True)
         (directory / "manifest.json").unlink()
         (directory / "note.txt").write_text(path.name)
+        contract = bundle.contract
+        replace(contract, safety=replace(contract.safety, **safety)).save(directory / "contract.yaml")
 
     return write_bundle(path, bundle.manifest, fill)
 
