@@ -1,8 +1,10 @@
-"""Adam, gradient clipping and target averaging on one flat buffer: their cost does not grow with the number of layers."""
+"""Adam, gradient clipping and averages of the weights on one flat buffer: their cost does not grow with the number of layers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ CLIPPED = {"model": ("encoder", "dynamics"), "policy": ("policy",), "probe": ("p
 
 WARM_UP = 200  # updates, where the rate decays
 FLOOR = 0.01  # of the rate, after the decay
+AVERAGED = 0.05  # of all updates so far: how far back the average of the weights reaches (Polyak averaging)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Optimiser:
         if missed:
             raise AssertionError(f"{len(missed)} trainable parameters belong to no group of models/optimiser.py")
         self._flat = _flatten(self.parameters)
+        self._average = self._flat.clone()
         self.gradient = torch.zeros_like(self._flat)
         spans, start = {}, 0
         for name, group in members.items():
@@ -100,6 +104,7 @@ class Optimiser:
             norms.append(norm)
         self._adam.step()
         self._target.lerp_(self._values, self.config.target_rate)
+        self._average.lerp_(self._flat, 1.0 / (1.0 + AVERAGED * update))
         return torch.stack(norms)
 
     def _schedule(self, update: int) -> None:
@@ -108,11 +113,22 @@ class Optimiser:
         for group in self._adam.param_groups:
             group["lr"] = factor * self._rates[group["name"]]
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the model has the running average of its weights: it wanders less than they do."""
+        newest = self._flat.clone()
+        self._flat.copy_(self._average)
+        try:
+            yield
+        finally:
+            self._flat.copy_(newest)
+
     def state_dict(self) -> dict[str, Any]:
-        return self._adam.state_dict()
+        return {"adam": self._adam.state_dict(), "average": self._average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._adam.load_state_dict(state)
+        self._adam.load_state_dict(state["adam"])
+        self._average.copy_(state["average"])
 
 
 def _flatten(parameters: list[nn.Parameter]) -> Tensor:

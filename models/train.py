@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -148,6 +149,10 @@ class Trainer:
                 f"training step {self.step}: the {' and '.join(bad)} loss is not finite; check the bags and the "
                 "contract's scale for extreme numbers, or resume from an earlier checkpoint"
             )
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the block the model has the running average of its weights, which is what bundles are made of."""
+        return self._optimiser.averaged()
 
     def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
         """Write a checkpoint, never half of one; `notes` is plain data that `load` returns."""

@@ -72,22 +72,23 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     steps = job.steps or (0 if job.minutes else config.optimiser.decay or STEPS)
     with Curves(folder.path) as curves:
         seconds, done = _loop(trainer, validation, folder.path, curves, steps, 60.0 * job.minutes)
-    figures = {
-        "steps": trainer.step,
-        "seconds": seconds,
-        "updates_per_s": done / seconds if seconds else 0.0,
-        "rows": len(dataset),
-        "held_out": trainer.evaluate(validation) if validation else {},
-    }
-    bundle = export_bundle(
-        model,
-        contract,
-        job.out,
-        provenance=_provenance(job, trainer, dataset),
-        metrics={"held_out": figures["held_out"], "rows": len(dataset)},
-        name=job.name,
-        terminations=config.loss.with_terminals,
-    )
+    with trainer.averaged():
+        figures = {
+            "steps": trainer.step,
+            "seconds": seconds,
+            "updates_per_s": done / seconds if seconds else 0.0,
+            "rows": len(dataset),
+            "held_out": trainer.evaluate(validation) if validation else {},
+        }
+        bundle = export_bundle(
+            model,
+            contract,
+            job.out,
+            provenance=_provenance(job, trainer, dataset),
+            metrics={"held_out": figures["held_out"], "rows": len(dataset)},
+            name=job.name,
+            terminations=config.loss.with_terminals,
+        )
     figures |= {"bundle": str(bundle.path), "bundle_id": bundle.bundle_id, "run": str(folder.path)}
     figures["report"], figures["notes"] = leave_report(folder, f"train {contract.name}", figures, curves.panels())
     folder.figures(figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,6 +48,10 @@ class Collector:
     def submit(self, job: Collect | Evaluate) -> None:
         self._pipe.send(job)
 
+    def busy(self) -> bool:
+        """Whether a submitted job has no result yet."""
+        return not self._pipe.poll()
+
     def result(self) -> Any:
         """Wait for the oldest job: the return of `Collect`, the figures of `Evaluate`. Raises RunError."""
         try:
@@ -90,4 +95,5 @@ def _collect(job: Collect, task: Any) -> float:
 
 
 def _evaluate(job: Evaluate, task_name: str) -> dict[str, Any]:
-    return evaluate(load_bundle(job.bundle), task_name, job.episodes, job.seed)
+    cores = len(os.sched_getaffinity(0))  # the trainer waits for this result
+    return evaluate(load_bundle(job.bundle), task_name, job.episodes, job.seed, threads=cores)

@@ -82,6 +82,9 @@ def flywheel(
         Path | None,
         typer.Option(help="Directory of bags, bundles and the curve; default: runs/flywheel-<task>-<seed>."),
     ] = None,
+    from_bundle: Annotated[
+        Path | None, typer.Option(help="Begin with a bundle's weights and play instead of from nothing.", exists=True)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in --out.")] = False,
     json_: Json = False,
 ) -> None:
@@ -90,7 +93,10 @@ def flywheel(
     from sim.flywheel import Flywheel, FlywheelConfig
 
     out = out or Path("runs") / f"flywheel-{task.replace(':', '_')}-{seed}"
-    config = FlywheelConfig(task, minutes, seed, size, random_episodes=random_episodes, final_episodes=episodes)
+    config = FlywheelConfig(
+        task, minutes, seed, size, random_episodes=random_episodes, final_episodes=episodes,
+        from_bundle=str(from_bundle or ""),
+    )  # fmt: skip
     wheel = Flywheel(config, out, resume)
     with progress() as bar:
         line = bar.add_task("flywheel", total=minutes * 60.0)

@@ -11,15 +11,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.dataset import Dataset
 from models.export import BundleTemplate
-from models.train import Trainer, config_for
+from models.train import Trainer, config_for, load_bundle_weights
 from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults, load_bundle
 from robot_wm.errors import RunError
@@ -30,6 +32,7 @@ from sim.tasks import make_task
 SELECTION_SEED = 500_000  # episodes that choose among bundles
 FINAL_SEED = 900_000  # episodes of the reported figure, never used for choosing
 COLLECT_SEED = 10_000
+CHUNK = 10  # updates between looks at whether a core is free
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class FlywheelConfig:
     evaluate_every: int = 15  # rounds
     selection_episodes: int = 3
     final_episodes: int = 10
+    from_bundle: str = ""  # directory of a bundle whose weights and play to begin with; empty: from nothing
     planner: PlannerDefaults = field(default_factory=lambda: PlannerDefaults(samples=256, refinements=4, elites=32))
 
 
@@ -60,9 +64,10 @@ class Flywheel:
         self._clock = clock
         self._began = clock()
         self._state = self._restore() if resume else self._begin()
-        torch.set_num_threads(1)  # the other core plays
         torch.manual_seed(config.seed)
         self.model = WorldModel(self.task.contract, config.size)
+        if config.from_bundle:
+            load_bundle_weights(self.model, Path(config.from_bundle), self.task.contract)
         self._train = replace(config_for(self.task.contract, seed=config.seed), batch=config.batch)
         self._trainer: Trainer | None = None
         self._template: BundleTemplate | None = None
@@ -86,9 +91,10 @@ class Flywheel:
         state, index = self._state, len(self._state["curve"])
         bag = self.out / "bags" / f"episode_{index:04d}"
         shutil.rmtree(bag, ignore_errors=True)
-        bundle = self.out / "bundle" if index >= self.config.random_episodes else None
+        began_with = Path(self.config.from_bundle) if self.config.from_bundle else None
+        bundle = self.out / "bundle" if index >= self.config.random_episodes else began_with
         collector.submit(Collect(bag, COLLECT_SEED + 1000 * self.config.seed + index, bundle))
-        losses = self._train_on(state["bags"])
+        losses = self._train_on(state["bags"], collector.busy)
         score = collector.result()
         state["bags"].append(str(bag.relative_to(self.out)))
         row = {
@@ -100,14 +106,14 @@ class Flywheel:
         }
         if index + 1 >= self.config.random_episodes:
             self._export()
-        if bundle is not None and (index + 1) % self.config.evaluate_every == 0:
+        if self._trainer is not None and (index + 1) % self.config.evaluate_every == 0:
             row["evaluation"] = self._select(collector)
         row["seconds"] = self._elapsed()
         state["curve"].append(row)
         self._save()
         return row
 
-    def _train_on(self, bags: list[str]) -> dict[str, float]:
+    def _train_on(self, bags: list[str], busy: Callable[[], bool]) -> dict[str, float]:
         """One update per decision of the newest bag, and those of all random episodes once they are there."""
         if len(bags) < self.config.random_episodes:
             return {}
@@ -122,12 +128,22 @@ class Flywheel:
                 decisions *= len(paths)
         else:
             self._trainer.dataset.add(paths[-1])  # type: ignore[attr-defined]
-        return self._trainer.update(round(decisions * self.config.updates_per_decision))
+        return self._update(self._trainer, round(decisions * self.config.updates_per_decision), busy)
+
+    @staticmethod
+    def _update(trainer: Trainer, count: int, busy: Callable[[], bool]) -> dict[str, float]:
+        """Make `count` updates, on every core once the other process has played its episode; mean of the losses."""
+        rows, cores = [], len(os.sched_getaffinity(0))
+        for chunk in np.diff([*range(0, count, CHUNK), count]):
+            torch.set_num_threads(max(1, cores - 1) if busy() else cores)
+            rows.append(trainer.update(int(chunk)))
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
 
     def _export(self) -> None:
         if self._template is None:
             self._template = BundleTemplate.trace(self.model, self.task.contract, self.config.planner)
-        self._template.write(self.model, self.out / "bundle", self._provenance(), name=self.task.contract.name)
+        with self._trainer.averaged() if self._trainer else nullcontext():
+            self._template.write(self.model, self.out / "bundle", self._provenance(), name=self.task.contract.name)
 
     def _select(self, collector: Collector) -> float:
         """Evaluate the newest bundle and keep it as `best/` when it beats the one there."""
@@ -166,9 +182,11 @@ class Flywheel:
     def _provenance(self) -> dict[str, Any]:
         hashes = self._trainer.dataset.hashes if self._trainer else {}  # type: ignore[attr-defined]
         config = asdict(self.config)
+        command = "robot-wm flywheel --task {task} --minutes {minutes:g} --seed {seed}".format(**config)
+        if self.config.from_bundle:
+            command += f" --from-bundle {self.config.from_bundle}"
         return {
-            "command": f"robot-wm flywheel --task {self.config.task} --minutes {self.config.minutes:g} "
-            f"--seed {self.config.seed}",
+            "command": command,
             "config": config,
             "bags": {Path(path).name: digest for path, digest in hashes.items()},
             "code": code_version(),
