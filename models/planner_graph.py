@@ -3,21 +3,17 @@
 No control flow depends on data, so that the whole step is one graph. Every sampled sequence lies inside the limits and the
 rate by construction, and so does their weighted mean, since both sets are convex. N is the number of samples and proposals.
 
-The modules copy what they need of a world model, rearranged for speed, under parameter names of their own: a traced graph gets
-new weights by name (models/export.py).
+`Refine` copies what it needs of a world model, rearranged for speed (models/planner_layers.py).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from models.networks import Ensemble, NormedLinear, expectation
+from models.planner_layers import PlanMlp, SimNormed, TwoHot, centred, hidden_layers, last_layer, layer_of, member
 from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults
 
@@ -46,38 +42,6 @@ class Propose(nn.Module):
         return torch.stack(actions, dim=1)
 
 
-class Layer(NamedTuple):
-    """Weights of one normed layer: weight (I, W), bias, gain and shift (W,)."""
-
-    weight: Tensor
-    bias: Tensor
-    gain: Tensor
-    shift: Tensor
-
-
-class JointMlp(nn.Module):
-    """An MLP of (latent, action) whose first product is split, so that a latent (1, L) shared by all rows is multiplied once."""
-
-    def __init__(self, latent: int, layers: Iterable[Layer], last: tuple[Tensor, Tensor] | None = None) -> None:
-        """Copy the normed `layers` and the `last` linear one (weight (W, out), bias), where there is one."""
-        super().__init__()
-        first, *rest = layers
-        self.of_latent = frozen(first.weight[:latent])
-        self.of_action = frozen(first.weight[latent:])
-        self.vectors = nn.ParameterList(frozen(x) for layer in (first, *rest) for x in layer[1:])
-        self.products = nn.ParameterList(frozen(layer.weight) for layer in rest)
-        self.last = nn.ParameterList(frozen(x) for x in last or ())
-
-    def forward(self, z: Tensor, action: Tensor) -> Tensor:
-        """z (1 or N, L), action (N, A) → (N, W) hidden, or (N, out) with a last layer."""
-        x = z @ self.of_latent + self.vectors[0] + action @ self.of_action
-        x = functional.mish(functional.layer_norm(x, x.shape[-1:], self.vectors[1], self.vectors[2]))
-        for i, product in enumerate(self.products, 1):
-            bias, gain, shift = self.vectors[3 * i], self.vectors[3 * i + 1], self.vectors[3 * i + 2]
-            x = functional.mish(functional.layer_norm(x @ product + bias, x.shape[-1:], gain, shift))
-        return x @ self.last[0] + self.last[1] if len(self.last) else x
-
-
 class Refine(nn.Module):
     """Graph `refine`: sample, roll out, score, and move the proposal towards the elites."""
 
@@ -88,15 +52,18 @@ class Refine(nn.Module):
         super().__init__()
         self.planner = planner
         self.discount = discount
-        latent = model.latent_size
-        self.reward = JointMlp(latent, hidden_layers(model.reward_head), last_layer(model.reward_head))
+        self.reward = PlanMlp(hidden_layers(model.reward_head), centred(last_layer(model.reward_head)))
         self.anchored = None if model.anchors is None else model  # its prior is no plain MLP
-        self.prior = JointMlp(latent, hidden_layers(model.prior_hidden)) if model.anchors is None else None
-        self.prior_head = copy.deepcopy(model.prior_head) if model.anchors is None else None
-        self.policy = copy.deepcopy(model.policy_head)
+        self.prior = PlanMlp(hidden_layers(model.prior_hidden)) if model.anchors is None else None
+        self.prior_head = SimNormed(layer_of(model.prior_head)) if model.anchors is None else None
+        weight, bias = last_layer(model.policy_head)
+        self.policy = PlanMlp(
+            hidden_layers(model.policy_head), (weight[:, : model.action_size], bias[: model.action_size])
+        )
         self.terminated = copy.deepcopy(model.terminated_head) if terminations else None
-        used = range(min(PLANNING_HEADS, model.sizes.value_heads))
-        self.values = nn.ModuleList(JointMlp(latent, *member(model.value_heads, i)) for i in used)
+        members = (member(model.value_heads, i) for i in range(min(PLANNING_HEADS, model.sizes.value_heads)))
+        self.values = nn.ModuleList(PlanMlp(layers, centred(last)) for layers, last in members)
+        self.two_hot = TwoHot()
 
     def forward(
         self,
@@ -130,25 +97,41 @@ class Refine(nn.Module):
 
     def score(self, latent: Tensor, samples: Tensor) -> Tensor:
         """Expected return (N,) of each sequence (N, H, A) from one latent (1, L): discounted rewards, then the value."""
-        z, total = latent, torch.zeros(())
+        count, actions = len(samples), samples.unbind(1)
+        joint = self.steps(latent, actions)
+        logits = [self.reward.of_shared(latent, actions[0])]
+        if len(joint) > 1:
+            logits.append(self.reward(torch.cat(joint[:-1])))
+        z = joint[-1]
+        end = torch.cat([z, torch.tanh(self.policy(z))], dim=1)
+        logits += [head(end) for head in self.values]
+        scalars = self.two_hot(torch.cat(logits)).reshape(-1, count)  # rewards (H), values
+        parts = [*scalars[: len(actions)], scalars[len(actions) :].mean(0)]
+        total = parts[0]
         factor: float | Tensor = 1.0
-        for t in range(self.planner.horizon):
-            action = samples[:, t]
-            total = total + factor * expectation(self.reward(z, action))
-            z = self.step(z, action)
+        for t, part in enumerate(parts[1:], 1):
             factor = factor * self.discount
             if self.terminated is not None:
-                factor = factor * torch.sigmoid(-self.terminated(z).squeeze(-1))
-        action = torch.tanh(self.policy(z).chunk(2, dim=-1)[0])
-        value = torch.stack([expectation(head(z, action)) for head in self.values]).mean(0)
-        return total + factor * value
+                after = joint[t - 1][:, : latent.shape[1]]
+                factor = factor * torch.sigmoid(-self.terminated(after).squeeze(-1))
+            total = total + factor * part
+        return total
 
-    def step(self, z: Tensor, action: Tensor) -> Tensor:
-        """Next latents (N, L) of z (1 or N, L) under actions (N, A)."""
+    def steps(self, latent: Tensor, actions: tuple[Tensor, ...]) -> list[Tensor]:
+        """Latents (N, L) after each step; but for the last of them, with the action (N, L + A) that follows."""
+        following, joint = actions[1:], []
+        for t, action in enumerate(actions):
+            z = self.step(joint[-1] if joint else latent, action, first=t == 0)
+            joint.append(torch.cat([z, following[t]], dim=1) if t < len(following) else z)
+        return joint
+
+    def step(self, x: Tensor, action: Tensor, first: bool) -> Tensor:
+        """Next latents (N, L) of x: at `first` the shared latent (1, L), then latents with their actions (N, L + A)."""
         if self.anchored is not None:
-            return self.anchored.prior(z.expand(len(action), -1), action)
+            z = x.expand(len(action), -1) if first else x[:, : -action.shape[1]]
+            return self.anchored.prior(z, action)
         assert self.prior is not None and self.prior_head is not None
-        following: Tensor = self.prior_head(self.prior(z, action))
+        following: Tensor = self.prior_head(self.prior.of_shared(x, action) if first else self.prior(x))
         return following
 
 
@@ -160,28 +143,3 @@ def bounded(samples: Tensor, low: Tensor, high: Tensor, rate: Tensor, previous: 
         before = torch.minimum(torch.maximum(before, low), high)
         steps.append(before)
     return torch.stack(steps, dim=1)
-
-
-def hidden_layers(stack: nn.Sequential) -> list[Layer]:
-    """The normed layers of an MLP."""
-    found = [layer for layer in stack if isinstance(layer, NormedLinear)]
-    return [Layer(x.linear.weight.T, x.linear.bias, x.norm.weight, x.norm.bias) for x in found]
-
-
-def last_layer(stack: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Weight (W, out) and bias of an MLP's linear end."""
-    last = stack[-1]
-    assert isinstance(last, nn.Linear)
-    return last.weight.T, last.bias
-
-
-def member(heads: Ensemble, index: int) -> tuple[list[Layer], tuple[Tensor, Tensor]]:
-    """One member of an ensemble as plain layers, which a CPU runs faster than the batched product."""
-    weights, biases = [x[index] for x in heads.weights], [x[index, 0] for x in heads.biases]
-    gains, shifts = [x[index, 0] for x in heads.gains], [x[index, 0] for x in heads.shifts]
-    layers = [Layer(*parts) for parts in zip(weights, biases, gains, shifts, strict=False)]
-    return layers, (weights[-1], biases[-1])
-
-
-def frozen(x: Tensor) -> nn.Parameter:
-    return nn.Parameter(x.detach().clone(memory_format=torch.contiguous_format), requires_grad=False)
