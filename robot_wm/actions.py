@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,35 +66,36 @@ class ActionHistory:
         """The last applied action (A,), normalised; SI zero (within the range) before the first one."""
         return self._values[-1] if self._values else self._neutral()
 
-    def mean(self, start: int, end: int, plan: Plan | None = None) -> FloatArray:
+    def mean(self, start: int, end: int, plans: Iterable[Plan] = ()) -> FloatArray:
         """Time average (A,), normalised, of what holds over [start, end) [ns].
 
-        After the last applied command the `plan` holds where it reaches, otherwise the last command; before the first
-        one, SI zero.
+        After the last applied command the committed `plans` hold where they reach, each from its start on in place of those
+        before it; otherwise the last command does. Before the first one, SI zero.
         """
-        pieces = self._pieces(start, end, plan)
+        pieces = self._pieces(start, end, plans)
         total = np.zeros(self._contract.action.size)
         for (begin, value), (finish, _) in zip(pieces, [*pieces[1:], (end, None)], strict=True):
             total += value * (finish - begin)
         result: FloatArray = total / (end - start)
         return result
 
-    def _pieces(self, start: int, end: int, plan: Plan | None) -> list[tuple[int, FloatArray]]:
+    def _pieces(self, start: int, end: int, plans: Iterable[Plan]) -> list[tuple[int, FloatArray]]:
         """Cut [start, end) where the held value changes: (from, value), the first one from `start`."""
         first = bisect_right(self._stamps, start) - 1
         last = bisect_left(self._stamps, end)
         held = self._values[first] if first >= 0 else self._neutral()
         pieces = [(start, held)]
         pieces += [(self._stamps[i], self._values[i]) for i in range(first + 1, last) if self._stamps[i] > start]
-        if plan is None or (self._stamps and self._stamps[-1] >= end):
+        if self._stamps and self._stamps[-1] >= end:
             return pieces
         known = max(start, self._stamps[-1] if self._stamps else start)
-        for row in range(len(plan.actions)):
-            begin, finish = plan.start + row * plan.step, plan.start + (row + 1) * plan.step
-            if finish > known and begin < end:
-                at = max(begin, known)
-                pieces = [piece for piece in pieces if piece[0] < at]
-                pieces.append((at, normalise(self._contract, plan.actions[row])))
+        for plan in plans:
+            for row in range(len(plan.actions)):
+                begin, finish = plan.start + row * plan.step, plan.start + (row + 1) * plan.step
+                if finish > known and begin < end:
+                    at = max(begin, known)
+                    pieces = [piece for piece in pieces if piece[0] < at]
+                    pieces.append((at, normalise(self._contract, plan.actions[row])))
         return pieces
 
     def _neutral(self) -> FloatArray:

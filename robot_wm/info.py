@@ -27,7 +27,7 @@ class PlanInfo:
     seconds: float  # time used [s]
     latent_age_s: float  # start of the plan minus stamp of the latent it was planned from
     latent_steps: int  # the same in model steps: how far the latent was rolled forward
-    slack_s: float  # start of the plan minus the moment it was ready; negative: it came late
+    slack_s: float  # from the moment it was ready until its first command had to be sent; negative: it came late
     previous: tuple[float, ...] | None  # action (A,) just before the start, SI units
     actions: tuple[tuple[float, ...], ...]  # (latent_steps, A), normalised: what the latent was rolled through
     seed: int

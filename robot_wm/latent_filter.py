@@ -17,7 +17,7 @@ from robot_wm.actions import ActionHistory
 from robot_wm.backend import Float32, Model
 from robot_wm.contract import Contract
 from robot_wm.errors import MessageError
-from robot_wm.messages import Applied, Latent, Measurement, Plan
+from robot_wm.messages import Applied, Latent, Measurement
 from robot_wm.timebase import NS_PER_S, Grid
 
 FUTURE_TOLERANCE_S = 0.005
@@ -85,9 +85,16 @@ class LatentFilter:
         assert values is not None
         return Latent(self.grid.stamp(self._head), values, self.model.bundle_id)
 
-    def predict(self, stamp: int, plan: Plan | None = None) -> Latent:
-        """The latent at the first grid instant at or after `stamp`, rolled forward through applied and planned actions."""
-        return roll_forward(self.model, self.grid, self.latent(), self.actions, stamp, plan)
+    def predict(self, stamp: int) -> Latent:
+        """The latent at the first grid instant at or after `stamp`, rolled forward through applied actions, never backwards."""
+        latent = self.latent()
+        k, until, values = self.grid.nearest(latent.stamp), self.grid.ceil(stamp), latent.values.astype(np.float32)
+        while k < until:
+            values = self.model.prior(
+                values[None], _row(self.actions.mean(self.grid.stamp(k), self.grid.stamp(k + 1)))
+            )[0]
+            k += 1
+        return Latent(self.grid.stamp(k), values, latent.bundle_id)
 
     def innovation(self) -> float:
         """Root mean square change that the newest correction made to the predicted latent."""
@@ -210,21 +217,6 @@ class LatentFilter:
                 mask[0, i] = 1.0
                 age[0, i] = self.grid.age(measurement.stamp, k)
         return observation, mask, age
-
-
-def roll_forward(
-    model: Model, grid: Grid, latent: Latent, actions: ActionHistory, stamp: int, plan: Plan | None = None
-) -> Latent:
-    """Predict `latent` to the first grid instant at or after `stamp` with the prior, never backwards.
-
-    The action of each step is the mean of what was applied over it and, beyond that, of what `plan` commits to.
-    """
-    k, until = grid.nearest(latent.stamp), grid.ceil(stamp)
-    values = latent.values.astype(np.float32)
-    while k < until:
-        values = model.prior(values[None], _row(actions.mean(grid.stamp(k), grid.stamp(k + 1), plan)))[0]
-        k += 1
-    return Latent(grid.stamp(k), values, latent.bundle_id)
 
 
 def _row(action: NDArray[np.floating]) -> Float32:

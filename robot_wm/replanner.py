@@ -6,19 +6,21 @@ chooses, so no plan ever mixes two.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
 
 from robot_wm.actions import ActionHistory, denormalise
 from robot_wm.contract import Contract
-from robot_wm.errors import RobotWmError
+from robot_wm.errors import ContractError, RobotWmError
 from robot_wm.info import PlanInfo
 from robot_wm.messages import Applied, FloatArray, Latent, Plan
 from robot_wm.planner import Carry, MppiPlanner
 from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 
 HISTORY_S = 2.0
+COMMITTED = 64  # plans that may lie between now and the start of the next one
 
 
 class NoLatent(RobotWmError):
@@ -40,7 +42,8 @@ class Replanner:
         self.carry = Carry()
         self._actions = ActionHistory(contract, HISTORY_S)
         self._latent: Latent | None = None
-        self._plan: Plan | None = None
+        self._delay = round(contract.action.delay_s * NS_PER_S)  # from sending a command to its effect
+        self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # oldest first
         self._playing = False  # the motors follow our plans
 
     def add(self, planner: MppiPlanner) -> None:
@@ -63,8 +66,8 @@ class Replanner:
         self._latent = latent
 
     def fresh(self, start: int) -> bool:
-        """Whether the newest latent that a plan for `start` can hope for is there: one model step before it."""
-        return self._latent is not None and self._latent.stamp >= start - self.grid.step
+        """Whether the newest latent that a plan for `start` can hope for is there: one model step before it is sent."""
+        return self._latent is not None and self._latent.stamp >= start - self._delay - self.grid.step
 
     def applied(self, applied: Applied) -> None:
         """What was really sent; its source tells whether our plans are being played."""
@@ -74,13 +77,32 @@ class Replanner:
     def restart(self) -> None:
         """A new episode: nothing planned before it still holds."""
         self.carry = replace(self.carry, mean=None)
-        self._latent = self._plan = None
+        self._latent = None
+        self._plans.clear()
         self._playing = False
 
     def next_start(self, now: int, budget: int) -> int:
-        """The first grid instant [ns] that leaves `budget` [ns] for planning from `now` on, and follows the last plan's."""
-        start = self.grid.stamp(self.grid.ceil(now + budget))
-        return start if self._plan is None else max(start, self._plan.start + self.grid.step)
+        """When the next plan takes effect [ns]: the first grid instant, after the last plan's, for which commands sent after
+        `budget` [ns] of planning from `now` on are in time."""
+        start = self.grid.stamp(self.grid.ceil(now + budget + self._delay))
+        return max(start, self._plans[-1].start + self.grid.step) if self._plans else start
+
+    def sent(self, start: int) -> int:
+        """When commands have to be sent that take effect at `start` [ns]: by then a plan for it must have arrived."""
+        return start - self._delay
+
+    def require_reach(self, period: int, budget: int) -> None:
+        """Check that a plan still lasts when the next one takes effect, `period` [ns] later, planned in `budget` [ns].
+
+        Raises:
+            ContractError: it does not; the message has both times.
+        """
+        horizon = self.planners[self.current].budget.horizon
+        if horizon * self.grid.step < max(period, budget):
+            raise ContractError(
+                f"a plan of {horizon} steps lasts {horizon * self.grid.step / NS_PER_S:g} s, but the next one takes effect "
+                f"only after {max(period, budget) / NS_PER_S:g} s: lower every_steps or budget_s, or export a longer horizon"
+            )
 
     def plan(
         self, start: int, deadline: int | None, refinements: int | None = None, explore: bool = False
@@ -91,7 +113,7 @@ class Replanner:
             NoLatent: saying why there is nothing to plan from; the motor node then holds by itself.
         """
         planner, latent = self._usable(start)
-        committed = self._plan if self._playing else None
+        committed = list(self._plans) if self._playing else []
         actions = self._between(latent.stamp, start, committed)
         values = latent.values.astype(np.float32)
         for row in actions:
@@ -101,7 +123,8 @@ class Replanner:
         predicted = Latent(start, values, latent.bundle_id)
         self.carry, plan = planner.plan(self.carry, predicted, start, previous, deadline, refinements, explore)
         stats = replace(plan.stats, latent_age_s=(start - latent.stamp) / NS_PER_S)
-        self._plan = replace(plan, stats=stats)
+        plan = replace(plan, stats=stats)
+        self._plans.append(plan)
         info = PlanInfo(
             index=plan.index,
             bundle_id=plan.bundle_id,
@@ -112,13 +135,13 @@ class Replanner:
             seconds=stats.seconds,
             latent_age_s=stats.latent_age_s,
             latent_steps=len(actions),
-            slack_s=(start - self.clock.now()) / NS_PER_S,
+            slack_s=(self.sent(start) - self.clock.now()) / NS_PER_S,
             previous=tuple(float(x) for x in previous),
             actions=tuple(tuple(float(x) for x in row) for row in actions),
             seed=planner.seed,
             reset=reset,
         )
-        return self._plan, info
+        return plan, info
 
     def _usable(self, start: int) -> tuple[MppiPlanner, Latent]:
         latent = self._latent
@@ -130,13 +153,16 @@ class Replanner:
             raise NoLatent(f"no latent for {(start - latent.stamp) / NS_PER_S:.2f} s")
         return self.planners[latent.bundle_id], latent
 
-    def _between(self, stamp: int, start: int, committed: Plan | None) -> list[FloatArray]:
+    def _between(self, stamp: int, start: int, committed: list[Plan]) -> list[FloatArray]:
         """Mean action, normalised float32, of each model step from the latent's instant to the start."""
         first, last = self.grid.nearest(stamp), self.grid.nearest(start)
         stamps = [(self.grid.stamp(k), self.grid.stamp(k + 1)) for k in range(first, last)]
         return [self._actions.mean(begin, end, committed).astype(np.float32) for begin, end in stamps]
 
-    def _before(self, start: int, committed: Plan | None) -> FloatArray:
+    def _before(self, start: int, committed: list[Plan]) -> FloatArray:
         """The action in SI units that holds just before `start`."""
-        planned = committed.action_at(start - 1) if committed is not None else None
-        return denormalise(self.contract, self._actions.newest()) if planned is None else planned
+        for plan in reversed(committed):
+            planned = plan.action_at(start - 1)
+            if planned is not None:
+                return planned
+        return denormalise(self.contract, self._actions.newest())

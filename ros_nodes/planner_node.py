@@ -51,6 +51,7 @@ class PlannerNode(Base):
         self._period = self._replanner.grid.step * int(self.value("every_steps"))
         self._budget = round(self.value("budget_s") * NS_PER_S) or round(0.7 * self._period)
         self._margin = round(self.value("margin_s") * NS_PER_S)
+        self._replanner.require_reach(self._period, self._budget)
         self._thread: Thread | None = None
         self._end = Flag()
         self._arrived = Flag()  # a latent is in the inbox
@@ -119,7 +120,7 @@ class PlannerNode(Base):
         while not self._end.is_set():
             self._await_latent(start)
             try:
-                plan, info = self._replanner.plan(start, start - self._margin)
+                plan, info = self._replanner.plan(start, self._replanner.sent(start) - self._margin)
                 self._send(plan)
                 self._infos.publish(info_to_msg(info, start, "planner_node", self.offset))
             except NoLatent as error:
@@ -130,7 +131,7 @@ class PlannerNode(Base):
 
     def _await_latent(self, start: int) -> None:
         """Return when the newest latent that can be had for `start` is there, at the latest with the budget left."""
-        latest = start - self._budget
+        latest = self._replanner.sent(start) - self._budget
         self._read_inbox()
         while not self._replanner.fresh(start) and (left := latest - self.clock_.now()) > 0 and not self._end.is_set():
             self._arrived.wait(left / NS_PER_S)

@@ -19,7 +19,10 @@ def evaluate(
     jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
     dropout: Annotated[float, typer.Option(help="Chance that a reading never arrives [0..1].", min=0, max=1)] = 0.0,
     actuation_delay_ms: Annotated[float, typer.Option(help="From sending a command to its effect [ms].", min=0)] = 0.0,
-    compensate: Annotated[bool, typer.Option(help="Let filter and planner know of the actuation delay.")] = True,
+    planning_delay_ms: Annotated[
+        float, typer.Option(help="From the latent to the plan made from it [ms].", min=0)
+    ] = 0.0,
+    compensate: Annotated[bool, typer.Option(help="Plan for the moment at which a plan takes effect.")] = True,
     refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
     provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one graph.", min=1)] = 1,
@@ -43,7 +46,9 @@ def evaluate(
     from sim.video import film
 
     loaded = load_bundle(bundle)
-    disturbance = Disturbance(perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3)
+    disturbance = Disturbance(
+        perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3, planning_delay_ms / 1e3
+    )
     config = {"bundle": bundle.resolve(), "episodes": episodes, "seed": seed, "compensate": compensate}
     config |= {"refinements": refinements, "provider": provider, "threads": threads, **vars(disturbance)}
     folder = RunFolder.create("eval", config, runs, task or loaded.contract.name)

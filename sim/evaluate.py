@@ -32,7 +32,8 @@ def evaluate(
     """Run `episodes` with seeds `seed`, `seed + 1`, ... and return the figures.
 
     Args:
-        compensate: tell filter and planner of the actuation delay, as a contract with a measured `action.delay_s` does.
+        compensate: tell filter and planner of the actuation delay, as a contract with a measured `action.delay_s` does, and
+            plan for the moment at which a plan that takes its time takes effect.
         refinements: per plan (default: the manifest's budget); there is no deadline in lockstep.
         bag_of: where to record an episode, by its number from 0; None: nowhere.
 
@@ -45,7 +46,14 @@ def evaluate(
     known_delay = disturbance.actuation_delay_s if compensate else 0.0
     contract = with_actuation_delay(task.contract, known_delay)
     model = Model(bundle, provider, threads=threads)
-    agent = WorldModelAgent(contract, model, refinements=refinements, publish=True)
+    agent = WorldModelAgent(
+        contract,
+        model,
+        refinements=refinements,
+        publish=True,
+        planning_delay_s=disturbance.planning_delay_s,
+        compensate=compensate,
+    )
     results = []
     for index in range(episodes):
         bag = bag_of(index)

@@ -20,7 +20,7 @@ from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, FloatArray, JointState, Measurement, Plan
 from robot_wm.planner import MppiPlanner
-from robot_wm.replanner import Replanner
+from robot_wm.replanner import COMMITTED, Replanner
 from robot_wm.safety import SafetyFilter
 from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
 from sim.plant_joints import JointReader
@@ -38,6 +38,7 @@ class Disturbance:
     jitter_s: float = 0.0  # standard deviation of that delay
     dropout: float = 0.0  # chance that a reading never arrives
     actuation_delay_s: float = 0.0  # from sending a command to its effect
+    planning_delay_s: float = 0.0  # from the latent that is planned from to the plan
 
 
 class Agent(Protocol):
@@ -96,8 +97,14 @@ class WorldModelAgent:
         explore: bool = False,
         refinements: int | None = None,
         publish: bool = False,
+        planning_delay_s: float = 0.0,
+        compensate: bool = True,
     ) -> None:
-        """`publish`: keep what the robot's nodes would publish, for the bag."""
+        """Args:
+        publish: keep what the robot's nodes would publish, for the bag.
+        planning_delay_s: a plan can be played so long after the latent it is made from.
+        compensate: plan for the time at which a plan takes effect; otherwise for now, as if planning took no time.
+        """
         self.contract = contract
         self.model = model
         self.refinements: list[int] = []
@@ -105,6 +112,8 @@ class WorldModelAgent:
         self._budget = refinements
         self._publish = publish
         self._delay = round(contract.action.delay_s * NS_PER_S)
+        self._planning = round(planning_delay_s * NS_PER_S)
+        self._compensate = compensate
         self._filter = LatentFilter(contract, model)
         self._grid = self._filter.grid
 
@@ -113,7 +122,7 @@ class WorldModelAgent:
         self._clock = VirtualClock(start)
         planner = MppiPlanner(self.contract, self.model, seed, self._clock)
         self._replanner = Replanner(self.contract, planner, self._clock, latent_stale_s=FOREVER_S)
-        self._plans: deque[Plan] = deque(maxlen=8)  # newest first
+        self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # newest first
         self._said: list[tuple[str, object]] = []
         self._late_steps, self._newest = 0, start
 
@@ -123,11 +132,12 @@ class WorldModelAgent:
         self._newest = measurement.stamp
 
     def request(self, now: int) -> FloatArray:
-        """Replan at a grid instant; what is sent takes effect `action.delay_s` later, so that is when the plan starts."""
+        """Replan at a grid instant; the plan starts when the first command that can come from it takes effect."""
         self._clock.sleep_until(now)
         effect = now + self._delay
         if now == self._grid.stamp(self._grid.nearest(now)):
-            self._replan(self._grid.stamp(self._grid.ceil(effect)))
+            ready = effect + self._planning
+            self._replan(self._grid.stamp(self._grid.ceil(ready if self._compensate else effect)))
         return self._planned(effect)
 
     def applied(self, applied: Applied) -> None:
@@ -142,7 +152,7 @@ class WorldModelAgent:
         latent = self._filter.latent()
         self._replanner.latent(latent)
         plan, info = self._replanner.plan(start, None, self._budget, self._explore)
-        self._plans.appendleft(plan)
+        self._plans.appendleft(plan if self._compensate else replace(plan, start=plan.start + self._planning))
         self.refinements.append(plan.stats.refinements)
         if self._publish:
             said = Info(latent.stamp, self._correction())

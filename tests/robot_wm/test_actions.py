@@ -68,12 +68,19 @@ def test_a_command_counts_from_the_time_it_takes_effect():
 def test_after_the_last_command_the_plan_holds_where_it_reaches():
     actions = history([(0, 10.0)])
     plan = Plan(0, start=20 * MS, step=20 * MS, actions=np.array([[-10.0], [5.0]]), bundle_id="b")
-    assert actions.mean(0, 20 * MS, plan) == pytest.approx([1.0])
-    assert actions.mean(10 * MS, 30 * MS, plan) == pytest.approx([0.0])
-    assert actions.mean(40 * MS, 60 * MS, plan) == pytest.approx([0.5])
+    assert actions.mean(0, 20 * MS, [plan]) == pytest.approx([1.0])
+    assert actions.mean(10 * MS, 30 * MS, [plan]) == pytest.approx([0.0])
+    assert actions.mean(40 * MS, 60 * MS, [plan]) == pytest.approx([0.5])
+
+
+def test_of_several_committed_plans_each_holds_until_the_next_one_starts():
+    actions = history([(0, 10.0)])
+    first, second = (Plan(i, (20 + 20 * i) * MS, 20 * MS, np.full((3, 1), v), "b") for i, v in enumerate((-10.0, 5.0)))
+    assert actions.mean(20 * MS, 40 * MS, [first, second]) == pytest.approx([-1.0])
+    assert actions.mean(40 * MS, 60 * MS, [first, second]) == pytest.approx([0.5])
 
 
 def test_what_was_applied_wins_over_what_was_planned():
     actions = history([(0, 10.0), (30 * MS, 0.0)])
     plan = Plan(0, start=20 * MS, step=20 * MS, actions=np.array([[-10.0], [-10.0]]), bundle_id="b")
-    assert actions.mean(20 * MS, 40 * MS, plan) == pytest.approx([0.5 * 1.0 + 0.5 * -1.0])
+    assert actions.mean(20 * MS, 40 * MS, [plan]) == pytest.approx([0.5 * 1.0 + 0.5 * -1.0])

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from conftest import slider_contract
+from robot_wm.errors import ContractError
 from robot_wm.messages import Applied, Latent
 from robot_wm.planner import MppiPlanner
 from robot_wm.replanner import NoLatent, Replanner
@@ -54,6 +56,38 @@ def test_the_plan_being_played_is_what_happens_until_the_next_one_starts(replann
     _, info = replanner.plan(103 * STEP, None)
     assert np.allclose(np.array(info.actions)[:, 0] * 10.0, first.actions[:2, 0], atol=1e-5)
     assert info.previous == pytest.approx(tuple(first.actions[1]))
+
+
+def test_plans_that_are_made_but_not_yet_sent_are_part_of_the_prediction(replanner):
+    """Planning takes three steps here, so that three plans lie between the latent and the start of the next one."""
+    plans = []
+    for k in range(100, 104):
+        replanner.latent(latent(k))
+        replanner.applied(Applied(k * STEP, np.zeros(1), "plan:0"))
+        plan, info = replanner.plan((k + 3) * STEP, None)
+        plans.append(plan)
+    assert np.allclose(np.array(info.actions)[1:, 0], [p.actions[0, 0] / 10.0 for p in plans[1:3]], atol=1e-6)
+    assert info.previous == pytest.approx(tuple(plans[2].actions[0]))
+    assert info.latent_steps == 3
+
+
+def test_a_command_that_takes_effect_late_is_sent_and_planned_that_much_earlier(clock):
+    action = slider_contract().to_dict()["action"] | {"delay_s": 0.05}
+    contract = slider_contract(action=action)
+    late = Replanner(contract, planner(contract, clock), clock)
+    assert late.next_start(100 * STEP, 14_000_000) == 104 * STEP  # 0.014 s of planning and 0.05 s of delay
+    assert late.sent(104 * STEP) == 104 * STEP - 50_000_000
+    late.latent(latent(101))
+    assert late.fresh(104 * STEP)
+    assert not late.fresh(105 * STEP)
+    _, info = late.plan(104 * STEP, None)
+    assert info.slack_s == pytest.approx(0.03)
+
+
+def test_plans_that_would_end_before_the_next_one_starts_are_refused_at_start_up(replanner):
+    replanner.require_reach(3 * STEP, STEP)
+    with pytest.raises(ContractError, match=r"a plan of 3 steps lasts 0\.06 s, .* after 0\.08 s"):
+        replanner.require_reach(4 * STEP, STEP)
 
 
 @pytest.mark.parametrize(("source", "driven"), [("hold", True), ("disarmed", False)])

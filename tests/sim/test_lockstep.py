@@ -41,9 +41,9 @@ def delays(agent):
     return [(now - stamp) / NS_PER_S for stamp, now in agent.seen]
 
 
-def planner_on(task, delay_s=0.0):
+def planner_on(task, delay_s=0.0, **options):
     model = IntegratorModel(task.contract)
-    return model, WorldModelAgent(with_actuation_delay(task.contract, delay_s), model)
+    return model, WorldModelAgent(with_actuation_delay(task.contract, delay_s), model, **options)
 
 
 def test_without_disturbance_everything_is_seen_at_once_and_takes_effect_at_once():
@@ -91,16 +91,26 @@ def test_the_safety_filter_stands_between_agent_and_plant_and_the_agent_learns_w
 
 @pytest.mark.parametrize("actuation", [0.0, 0.01, 0.02, 0.05])
 @pytest.mark.parametrize("perception", [0.0, 0.02, 0.08])
-def test_every_plan_begins_from_the_state_in_which_it_takes_effect(perception, actuation):
-    """Late readings are replayed, and what was sent but has no effect yet is rolled through: with a true model exactly."""
+@pytest.mark.parametrize("planning", [0.0, 0.03, 0.06])
+def test_every_plan_begins_from_the_state_in_which_it_takes_effect(perception, actuation, planning):
+    """Late readings are replayed, and what was sent or committed but has no effect yet is rolled through: with a true
+    model exactly."""
     task = IntegratorTask(length=120)
-    model, agent = planner_on(task, actuation)
-    run_episode(task, agent, 3, Disturbance(perception_delay_s=perception, actuation_delay_s=actuation))
+    model, agent = planner_on(task, actuation, planning_delay_s=planning)
+    run_episode(task, agent, 3, Disturbance(perception, actuation_delay_s=actuation))
     blind = round(perception / 0.02)  # plans made before the first reading arrived
-    ahead = 2 * int(np.ceil(actuation / 0.02 - 1e-9))  # control steps from planning to the plan's start
+    ahead = 2 * int(np.ceil((actuation + planning) / 0.02 - 1e-9))  # control steps from planning to the plan's start
     truth = [task.states[2 * k + ahead] for k in range(60 - ahead)]
     assert blind < len(truth)
     np.testing.assert_allclose(model.planned_from[blind : len(truth)], truth[blind:], atol=1e-5)
+
+
+def test_without_compensation_a_plan_begins_from_a_state_that_has_passed_and_is_played_late():
+    task = IntegratorTask(length=120)
+    model, agent = planner_on(task, planning_delay_s=0.06, compensate=False)
+    run_episode(task, agent, 3)
+    np.testing.assert_allclose(model.planned_from, task.states[:120:2], atol=1e-5)
+    assert task.commands[:6] == [0.0] * 6 and any(task.commands[6:8])
 
 
 def test_a_delay_that_nobody_told_the_agent_of_is_what_makes_its_plans_begin_from_the_wrong_state():
