@@ -57,7 +57,7 @@ COMMANDS = [
 ]
 
 BENCH_COMMANDS = [
-    "plan = robot_wm.bench_plan:bench_plan",
+    "plan = models.commands:bench_plan",
     "tick = robot_wm.bench_tick:bench_tick",
     "bags = robot_wm.bags.commands:bench_bags",
     "train = models.commands:bench_train",

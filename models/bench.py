@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,18 +15,17 @@ from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity, profile
 
 from models import fused, train
+from models.checkout import load_source
 from models.dataset import Dataset
 from models.kernel_build import library
 from models.train import Trainer, config_for
 from models.world_model import WorldModel
 from robot_wm.bags.writer import BagWriter
 from robot_wm.contract import Contract, parse_contract
-from robot_wm.errors import RunError
 from robot_wm.machine import describe_machine
 from robot_wm.messages import Applied, JointState
 from robot_wm.timebase import NS_PER_S
 
-REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "models" / "eager_reference.py"
 PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::addmm_", "aten::baddbmm", "aten::baddbmm_")
 HZ, MINUTES = 50.0, 5.0
 PROFILED = 20  # updates
@@ -44,7 +41,7 @@ def measure(size: str, batch: int, threads: int, seconds: float) -> dict[str, An
     """Time both trainers in turns, so that whatever else the machine does meets both. Raises RunError outside a checkout."""
     if threads:
         torch.set_num_threads(threads)
-    contract = _contract()
+    contract = bench_contract()
     with tempfile.TemporaryDirectory() as scratch:
         _write(Path(scratch) / "bag", contract)
         dataset = Dataset([Path(scratch) / "bag"], contract, cache_dir=Path(scratch) / "cache")
@@ -52,7 +49,7 @@ def measure(size: str, batch: int, threads: int, seconds: float) -> dict[str, An
         config = config_for(contract)
         config = train.TrainConfig(seed=0, batch=batch, loss=config.loss)
         model = WorldModel(contract, size)
-        eager = _reference().EagerTrainer(model, dataset, config)
+        eager = load_source("eager_reference").EagerTrainer(model, dataset, config)
         trainer = Trainer(model, dataset, config)
         rates = {"eager": _Rate(eager.update), "fast": _Rate(trainer.update)}
         end = time.perf_counter() + seconds
@@ -136,19 +133,7 @@ class _Stopwatch:
         setattr(self.module, self.name, self._function)
 
 
-def _reference() -> ModuleType:
-    if not REFERENCE.is_file():
-        raise RunError(f"{REFERENCE}: the eager trainer to compare with is only in a source checkout")
-    spec = importlib.util.spec_from_file_location("eager_reference", REFERENCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["eager_reference"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _contract() -> Contract:
+def bench_contract() -> Contract:
     """Observations and action of a cartpole."""
     joints = {"topic": "joint_states", "names": ["slider", "hinge"]}
     return parse_contract(

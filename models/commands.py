@@ -68,3 +68,33 @@ def bench_train(
     from robot_wm.cli import emit
 
     emit(measure(size, batch, threads, seconds), json_, title="bench train")
+
+
+def bench_plan(
+    size: Annotated[str, typer.Option(help="Random weights of this size: nano, 1M, 5M or 19M; empty: --bundle.")] = "",
+    bundle: Annotated[Path, typer.Option(help="Bundle to plan with.")] = Path("models/zoo/cartpole_swingup"),
+    horizon: Annotated[int, typer.Option(help="Model steps, with --size.", min=1)] = 3,
+    samples: Annotated[int, typer.Option(help="Samples per refinement, with --size.", min=64)] = 512,
+    refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the bundle's budget, or 6.", min=0)] = 0,
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of one refinement.", min=1)] = 2,
+    plans: Annotated[int, typer.Option(help="Plans to time; 0: 300, or 30 with --size.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and noise.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Time the planner: p50, p99 and p99.9 per plan and per refinement.
+
+    With --size also the plain PyTorch reference, the library pytorch-mppi where it is installed, and the machine's rate of
+    matrix products, in turns in the same run.
+    """
+    from robot_wm.cli import emit
+
+    if size:
+        from models.bench_plan import measure as compare
+
+        figures = compare(size, horizon, samples, refinements or 6, provider, threads, plans or 30, seed)
+    else:
+        from robot_wm.bench_plan import measure
+
+        figures = measure(bundle, provider, threads, refinements, plans or 300, seed)
+    emit(figures, json_, title="bench plan")

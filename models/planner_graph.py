@@ -13,7 +13,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from models.planner_layers import PlanMlp, SimNormed, TwoHot, centred, hidden_layers, last_layer, layer_of, member
+from models.planner_layers import PlanMlp, SimNormed, centred, hidden_layers, last_layer, layer_of, member, two_hot_mean
 from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults
 
@@ -52,9 +52,10 @@ class Refine(nn.Module):
         super().__init__()
         self.planner = planner
         self.discount = discount
-        self.reward = PlanMlp(hidden_layers(model.reward_head), centred(last_layer(model.reward_head)))
+        latent = model.latent_size
+        self.reward = PlanMlp(hidden_layers(model.reward_head), centred(last_layer(model.reward_head)), latent)
         self.anchored = None if model.anchors is None else model  # its prior is no plain MLP
-        self.prior = PlanMlp(hidden_layers(model.prior_hidden)) if model.anchors is None else None
+        self.prior = PlanMlp(hidden_layers(model.prior_hidden), None, latent) if model.anchors is None else None
         self.prior_head = SimNormed(layer_of(model.prior_head)) if model.anchors is None else None
         weight, bias = last_layer(model.policy_head)
         self.policy = PlanMlp(
@@ -63,7 +64,6 @@ class Refine(nn.Module):
         self.terminated = copy.deepcopy(model.terminated_head) if terminations else None
         members = (member(model.value_heads, i) for i in range(min(PLANNING_HEADS, model.sizes.value_heads)))
         self.values = nn.ModuleList(PlanMlp(layers, centred(last)) for layers, last in members)
-        self.two_hot = TwoHot()
 
     def forward(
         self,
@@ -105,7 +105,7 @@ class Refine(nn.Module):
         z = joint[-1]
         end = torch.cat([z, torch.tanh(self.policy(z))], dim=1)
         logits += [head(end) for head in self.values]
-        scalars = self.two_hot(torch.cat(logits)).reshape(-1, count)  # rewards (H), values
+        scalars = two_hot_mean(torch.cat(logits)).reshape(-1, count)  # rewards (H), values
         parts = [*scalars[: len(actions)], scalars[len(actions) :].mean(0)]
         total = parts[0]
         factor: float | Tensor = 1.0

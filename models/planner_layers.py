@@ -50,23 +50,38 @@ class Normed(nn.Module):
         """x (N, I) → normed (N, W)."""
         return self.normed(torch.addmm(self.bias, x, self.product))
 
-    def of_shared(self, latent: Tensor, action: Tensor) -> Tensor:
-        """The same for x = (latent, action) where all rows share one latent (1, L): action (N, A) → normed (N, W)."""
-        size = latent.shape[1]
-        shared = torch.addmm(self.bias, latent, self.product[:size])
-        return self.normed(torch.addmm(shared, action, self.product[size:]))
-
     def normed(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt((x * x) @ self.spread + EPSILON) + self.shift
+
+
+class SharedNormed(Normed):
+    """The same for inputs (latent, action), also where all rows share one latent."""
+
+    def __init__(self, layer: Layer, latent: int) -> None:
+        super().__init__(layer)
+        self.of_latent = frozen(self.product[:latent])  # an exporter would fold slices into constants without names
+        self.of_action = frozen(self.product[latent:])
+
+    def of_shared(self, latent: Tensor, action: Tensor) -> Tensor:
+        """latent (1, L), action (N, A) → normed (N, W)."""
+        shared = torch.addmm(self.bias, latent, self.of_latent)
+        return self.normed(torch.addmm(shared, action, self.of_action))
 
 
 class PlanMlp(nn.Module):
     """An MLP whose input is a latent, or a latent and an action: normed layers with Mish, then perhaps a linear one."""
 
-    def __init__(self, layers: Iterable[Layer], last: tuple[Tensor, Tensor] | None = None) -> None:
-        """Copy the normed `layers` and the `last` linear one (weight (W, out), bias), where there is one."""
+    def __init__(
+        self, layers: Iterable[Layer], last: tuple[Tensor, Tensor] | None = None, shared_latent: int = 0
+    ) -> None:
+        """Copy the normed `layers` and the `last` linear one (weight (W, out), bias), where there is one.
+
+        `shared_latent`: size of the latent, for `of_shared`.
+        """
         super().__init__()
-        self.layers = nn.ModuleList(Normed(layer) for layer in layers)
+        first, *rest = layers
+        head = SharedNormed(first, shared_latent) if shared_latent else Normed(first)
+        self.layers = nn.ModuleList([head, *(Normed(layer) for layer in rest)])
         self.last = nn.ParameterList(frozen(x) for x in last or ())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,18 +107,11 @@ class SimNormed(Normed):
         return (powers / powers.sum(1, keepdim=True)).reshape(len(x), -1)
 
 
-class TwoHot(nn.Module):
-    """What two-hot logits from a centred last layer stand for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        bins = torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, BINS)
-        self.columns = frozen(torch.stack([bins, torch.ones(BINS)], dim=1))
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """(N, BINS) → scalars (N,)."""
-        sums = logits.clamp(-LARGEST, LARGEST).exp() @ self.columns
-        return symexp(sums[:, 0] / sums[:, 1])
+def two_hot_mean(logits: Tensor) -> Tensor:
+    """Scalars (N,) that two-hot logits (N, BINS) of a centred last layer stand for."""
+    bins = torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, BINS, dtype=logits.dtype)
+    sums = logits.clamp(-LARGEST, LARGEST).exp() @ torch.stack([bins, torch.ones_like(bins)], dim=1)
+    return symexp(sums[:, 0] / sums[:, 1])
 
 
 def mish(x: Tensor) -> Tensor:

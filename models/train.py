@@ -25,6 +25,7 @@ from robot_wm.errors import BundleError, RunError
 # Training on logs without a task (`dynamics_only`): how long to filter first, from how long a stretch to predict, how far.
 BURN_IN_S, STARTS_S, AHEAD_S = 0.2, 0.16, 0.24
 DECAY = 3_000  # updates
+STANDARDISED = 4096  # instants from which the normalisation of the inputs is taken
 PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 
@@ -149,6 +150,12 @@ class Trainer:
                 f"training step {self.step}: the {' and '.join(bad)} loss is not finite; check the bags and the "
                 "contract's scale for extreme numbers, or resume from an earlier checkpoint"
             )
+
+    def standardise(self) -> None:
+        """Fit the normalisation of the model's inputs to the data; once, before the first update."""
+        batch = self.dataset.sample(np.random.default_rng(self.config.seed), STANDARDISED, 1)
+        observation, mask = (torch.from_numpy(np.asarray(x[:, 0], np.float32)) for x in (batch.observation, batch.mask))
+        self.model.standardise(observation, mask)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the model has the running average of its weights, which is what bundles are made of."""

@@ -66,6 +66,8 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     trainer = Trainer(model, dataset, config)
     if job.from_bundle:
         load_bundle_weights(model, job.from_bundle, contract)
+    else:
+        trainer.standardise()
     if job.resume:
         _resume(trainer, job.resume, dataset)
     folder = RunFolder.create("train", {"job": asdict(job), "train": asdict(config)}, job.runs, contract.name)

@@ -26,6 +26,7 @@ from models.networks import (
 from robot_wm.contract import Contract
 
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
+CONSTANT = 1e-6  # deviation of a feature below which it is taken to be constant
 HALF_LOG_TWO_PI = 0.9189385332046727
 
 
@@ -51,6 +52,9 @@ class WorldModel(nn.Module):
         super().__init__()
         self.sizes = sizes = sizes_named(size)
         self.features = ObservationFeatures(contract)
+        # Of the data, set once by `standardise`: the contract's own normalisation may be a guess, or none at all.
+        self.input_mean = nn.Parameter(torch.zeros(self.features.size), requires_grad=False)
+        self.input_scale = nn.Parameter(torch.ones(self.features.size), requires_grad=False)
         self.anchors = anchors = Anchors(contract) if any(o.anchored for o in contract.observations) else None
         count = anchors.size if anchors else 0
         self.latent_size = sizes.latent + 3 * count
@@ -85,11 +89,22 @@ class WorldModel(nn.Module):
 
     def encode(self, observation: Tensor, mask: Tensor, age: Tensor) -> Tensor:
         """Embedding (..., E) of raw observations (..., O) with mask (..., M) and signed age (..., M) [model steps]."""
-        features = self.features(observation) * self.features.spread(mask)
-        embedding: Tensor = self.encoder(torch.cat([features, mask, age * mask], dim=-1))
+        features, seen = self.features(observation), self.features.spread(mask)
+        inputs = (features - self.input_mean) / self.input_scale * seen
+        embedding: Tensor = self.encoder(torch.cat([inputs, mask, age * mask], dim=-1))
         if self.anchors is None:
             return embedding
-        return torch.cat([embedding, features, self.anchors.measured(observation, age)], dim=-1)
+        return torch.cat([embedding, features * seen, self.anchors.measured(observation, age)], dim=-1)
+
+    @torch.no_grad()
+    def standardise(self, observation: Tensor, mask: Tensor) -> None:
+        """Let the encoder see features of mean 0 and deviation 1 over these observations (N, O) with mask (N, M)."""
+        features, seen = self.features(observation), self.features.spread(mask)
+        count = seen.sum(0).clamp(min=1.0)
+        mean = (features * seen).sum(0) / count
+        deviation = ((features - mean).square() * seen).sum(0).div(count).sqrt()
+        self.input_mean.copy_(mean)
+        self.input_scale.copy_(torch.where(deviation > CONSTANT, deviation, 1.0))
 
     def posterior(self, prior_latent: Tensor, embedding: Tensor, mask: Tensor) -> Tensor:
         """Latent (..., L) corrected by an embedding; exactly `prior_latent` where the mask (..., M) is all zero."""

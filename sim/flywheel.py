@@ -54,7 +54,7 @@ class FlywheelConfig:
 
 
 class Flywheel:
-    """One directory: `bags/`, `bundle/` (newest), `best/`, `checkpoint.pt`, `state.json`, `curve.json`, `curve.png`."""
+    """One directory: `bags`, `bundle` (newest), `averaged`, `best`, `checkpoint.pt`, `state.json`, `curve.json`, `curve.png`."""
 
     def __init__(self, config: FlywheelConfig, out: Path, resume: bool, clock: Callable[[], float] = time.monotonic):
         """Start in an empty directory, or go on in one. Raises RunError when `resume` and the directory disagree."""
@@ -105,7 +105,7 @@ class Flywheel:
             "losses": losses,
         }
         if index + 1 >= self.config.random_episodes:
-            self._export()
+            self._export("bundle")
         if self._trainer is not None and (index + 1) % self.config.evaluate_every == 0:
             row["evaluation"] = self._select(collector)
         row["seconds"] = self._elapsed()
@@ -126,6 +126,8 @@ class Flywheel:
                 self._trainer.load(self.out / "checkpoint.pt")
             else:
                 decisions *= len(paths)
+                if not self.config.from_bundle:
+                    self._trainer.standardise()
         else:
             self._trainer.dataset.add(paths[-1])  # type: ignore[attr-defined]
         return self._update(self._trainer, round(decisions * self.config.updates_per_decision), busy)
@@ -139,21 +141,23 @@ class Flywheel:
             rows.append(trainer.update(int(chunk)))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
 
-    def _export(self) -> None:
+    def _export(self, name: str, averaged: bool = False) -> Path:
+        """Write the present weights, or their average, as the bundle `name`."""
         if self._template is None:
             self._template = BundleTemplate.trace(self.model, self.task.contract, self.config.planner)
-        with self._trainer.averaged() if self._trainer else nullcontext():
-            self._template.write(self.model, self.out / "bundle", self._provenance(), name=self.task.contract.name)
+        with self._trainer.averaged() if averaged and self._trainer else nullcontext():
+            self._template.write(self.model, self.out / name, self._provenance(), name=self.task.contract.name)
+        return self.out / name
 
     def _select(self, collector: Collector) -> float:
-        """Evaluate the newest bundle and keep it as `best/` when it beats the one there."""
-        newest, began = self.out / "bundle", self._clock()
-        collector.submit(Evaluate(newest, self.config.selection_episodes, SELECTION_SEED))
+        """Evaluate the averaged weights and keep them as `best/` when they beat those there."""
+        averaged, began = self._export("averaged", averaged=True), self._clock()
+        collector.submit(Evaluate(averaged, self.config.selection_episodes, SELECTION_SEED))
         score = float(collector.result()["return_mean"])
         self._play_s = (self._clock() - began) / self.config.selection_episodes
         if score >= self._state["best"]:
             self._state["best"] = score
-            _replace(newest, self.out / "best")
+            _replace(averaged, self.out / "best")
         return score
 
     def _finish(self, collector: Collector) -> dict[str, Any]:

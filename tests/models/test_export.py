@@ -119,10 +119,12 @@ def test_a_graph_tells_nothing_of_the_machine_that_made_it(bundle, graph):
     assert b"site-packages" not in data
 
 
-def test_normalisation_and_activation_stay_single_fast_operators(bundle):
-    kinds = [node.op_type for node in onnx.load(bundle.graph("refine")).graph.node]
-    assert "LayerNormalization" in kinds
-    assert not {"Softplus", "Mish", "ReduceSumSquare", "InstanceNormalization"} & set(kinds)
+def test_normalisation_and_activation_stay_fast_operators(bundle):
+    slow = {"Softplus", "Mish", "ReduceSumSquare", "InstanceNormalization"}
+    for graph, needed in (("refine", set()), ("propose", {"LayerNormalization"})):
+        kinds = {node.op_type for node in onnx.load(bundle.graph(graph)).graph.node}
+        assert needed <= kinds
+        assert not slow & kinds
 
 
 def test_new_weights_reach_every_graph(template, contract, bundle, tmp_path):
@@ -142,7 +144,7 @@ def test_new_weights_reach_every_graph(template, contract, bundle, tmp_path):
 
 def test_every_parameter_a_graph_uses_keeps_its_name(template, contract, tmp_path):
     """Were one merged or folded away by the exporter, a model whose weights are all different would not fit."""
-    model = make_model(contract, seed=2, noise=1.0)
+    model = make_model(contract, seed=2, noise=0.5)
     template.write(model, tmp_path / "cart", draws=3)
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from sim.tasks import make_task
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 SLACK_S = 0.25  # a loaded machine
+SWAPS = int(os.environ.get("ROBOT_WM_SWAPS", "2"))  # of bundles during one run
 
 
 def ours(word):
@@ -110,26 +112,19 @@ def test_bundles_swap_while_running_and_a_tampered_one_is_refused_with_the_reaso
     (tmp_path / "store" / "bundles" / third.bundle_id / "note.txt").write_text("tampered")
     params = tmp_path / "sync.yaml"
     params.write_text(f"/**/model_sync_node:\n  ros__parameters: {{poll_s: 0.1, cache: {tmp_path}/cache}}\n")
-    command = [
-        *program,
-        "sim",
-        "--bundle",
-        bundle,
-        "--seconds",
-        "8",
-        "--no-report",
-        "--json",
-        "--store",
-        store.location,
-    ]
-    command += ["--params-file", params, "--runs", tmp_path / "runs"]
+    command = [*program, "sim", "--bundle", bundle, "--seconds", 6 + 2 * SWAPS, "--no-report", "--json"]
+    command += ["--store", store.location, "--params-file", params, "--runs", tmp_path / "runs"]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
         wait_for(lambda: " armed: " in log(tmp_path, "motor_node"), 60)
         store.rollback()  # to the third
         wait_for(lambda: "refused" in log(tmp_path, "model_sync_node"), 30)
-        store.push(second.path)
-        output, _ = process.communicate(timeout=60)
+        for swap in range(SWAPS):
+            pushed, before = (first if swap % 2 else second), len(log(tmp_path, "model_sync_node"))
+            store.push(pushed.path)
+            in_use = f"bundle {pushed.bundle_id} in use"
+            wait_for(lambda said=in_use, at=before: said in log(tmp_path, "model_sync_node")[at:], 30)
+        output, _ = process.communicate(timeout=60 + 2 * SWAPS)
     finally:
         process.kill()
     assert process.returncode == 0
@@ -138,11 +133,13 @@ def test_bundles_swap_while_running_and_a_tampered_one_is_refused_with_the_reaso
     assert "note.txt does not match its digest" in refusal
     figures = json.loads(output.splitlines()[-1])
     plans = [plan for _, plan in open_bag(figures["bag"]).plans(first.contract)]
-    order = [plan.bundle_id for plan in plans]
-    assert set(order) == {first.bundle_id, second.bundle_id}
-    assert order == sorted(order, key=[first.bundle_id, second.bundle_id].index)  # one switch, nothing mixed
-    at = order.index(second.bundle_id)
-    assert (plans[at].start - plans[at - 1].start) / NS_PER_S <= 2.0 / first.contract.model_hz + SLACK_S
+    order = [name for name, _ in groupby(plan.bundle_id for plan in plans)]
+    assert order == [
+        (second if k % 2 else first).bundle_id for k in range(SWAPS + 1)
+    ]  # one switch a push, nothing mixed
+    gap = max(b.start - a.start for a, b in pairwise(plans)) * first.contract.model_hz / NS_PER_S
+    print(f"{SWAPS} swaps: {figures['ticks_missed']} of {figures['ticks']} ticks missed, longest gap {gap:.1f} periods")
+    assert gap <= 2.0 + SLACK_S * first.contract.model_hz
 
 
 def another(bundle, path, **safety):
