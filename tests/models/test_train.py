@@ -1,10 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from eager_reference import EagerTrainer
+from models.optimiser import AVERAGED
 from models.train import TrainConfig, Trainer, config_for, discount_for
 from models.world_model import WorldModel
 from robot_wm.errors import RunError
@@ -114,3 +116,39 @@ def test_target_heads_follow_slowly() -> None:
     values, targets = trainer.model.value_heads.weights[1], trainer.model.target_heads.weights[1]
     assert (values - targets).abs().max() > 0
     assert isinstance(trainer.config, TrainConfig)
+
+
+def test_bundles_are_made_of_the_average_of_the_weights_so_far() -> None:
+    trainer = make()
+    weights = trainer.model.policy_head[0].linear.weight
+    trainer.update(1)
+    seen = [weights.detach().clone()]
+    expected = seen[0]
+    for update in range(1, 5):
+        trainer.update(1)
+        seen.append(weights.detach().clone())
+        expected = expected + (seen[-1] - expected) / (1.0 + AVERAGED * update)
+    with trainer.averaged():
+        assert torch.allclose(weights, expected, atol=1e-7)
+        assert not torch.equal(weights, seen[-1])
+    assert torch.equal(weights, seen[-1])
+
+
+def test_the_average_survives_a_resumption(tmp_path: Path) -> None:
+    trainer, resumed = make(), make()
+    trainer.update(3)
+    trainer.save(tmp_path / "checkpoint.pt")
+    resumed.load(tmp_path / "checkpoint.pt")
+    with trainer.averaged(), resumed.averaged():
+        for ours, theirs in zip(resumed.model.parameters(), trainer.model.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_inputs_are_standardised_by_the_data() -> None:
+    trainer = make()
+    trainer.standardise()
+    batch = PendulumWindows(seed=3).sample(np.random.default_rng(5), 2000, 1)
+    features = trainer.model.features(torch.from_numpy(batch.observation[:, 0]).float())
+    inputs = (features - trainer.model.input_mean) / trainer.model.input_scale
+    assert inputs.mean(0).abs().max() < 0.2
+    assert (inputs.std(0) - 1.0).abs().max() < 0.2

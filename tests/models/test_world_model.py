@@ -84,3 +84,14 @@ def test_target_heads_start_equal_and_are_not_trained() -> None:
     latent, action = model.initial_latent.expand(2, -1), torch.zeros(2, 1)
     assert torch.equal(model.values(latent, action), model.target_values(latent, action))
     assert not any(p.requires_grad for p in model.target_heads.parameters())
+
+
+def test_standardising_counts_only_what_was_seen_and_leaves_a_constant_alone(model: WorldModel) -> None:
+    observation = torch.tensor([[0.3, 10.0], [0.3, 14.0], [0.3, 999.0]])
+    mask = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+    model.standardise(observation, mask)
+    *angle, speed = zip(model.input_mean.tolist(), model.input_scale.tolist(), strict=True)
+    assert speed == pytest.approx((3.0, 0.5))  # the contract divides by 4
+    assert [scale for _, scale in angle] == [1.0, 1.0]
+    zero = model.encode(torch.tensor([[0.3, 12.0]]), torch.ones(1, 2), torch.zeros(1, 2))
+    assert torch.allclose(zero, model.encoder(torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])), atol=1e-5)
