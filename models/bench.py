@@ -60,6 +60,8 @@ def measure(size: str, batch: int, threads: int, seconds: float) -> dict[str, An
         shares = _shares(trainer, fast)
     return {
         "updates_per_s": 1.0 / fast,
+        "update_ms_p50": 1e3 * fast,
+        "update_ms_p99": 1e3 * rates["fast"].percentile(99.0),
         "eager_updates_per_s": 1.0 / plain,
         "ratio_to_eager": plain / fast,
         **shares,
@@ -88,7 +90,10 @@ class _Rate:
             self._times.append(time.perf_counter() - start)
 
     def median(self) -> float:
-        return float(np.median(self._times))
+        return self.percentile(50.0)
+
+    def percentile(self, percent: float) -> float:
+        return float(np.percentile(self._times, percent))
 
 
 def _shares(trainer: Trainer, update: float) -> dict[str, float]:

@@ -11,9 +11,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def train(
-    bags: Annotated[list[Path], typer.Argument(help="Bags to learn from.")],
     contract: Annotated[Path, typer.Option(help="Contract file: what to read and what to predict.")],
     out: Annotated[Path, typer.Option(help="Bundle to write.")],
+    bags: Annotated[list[Path] | None, typer.Argument(help="Bags to learn from.")] = None,
     size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
     steps: Annotated[int, typer.Option(help="Updates; 0: until the minutes are over, or 20000.", min=0)] = 0,
     minutes: Annotated[float, typer.Option(help="Time to train [min]; 0: until the steps are done.", min=0.0)] = 0.0,
@@ -39,7 +39,7 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     job = TrainJob(
-        bags=tuple(bags),
+        bags=tuple(bags or ()),
         contract=contract,
         out=out,
         size=size,

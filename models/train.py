@@ -58,10 +58,9 @@ def config_for(contract: Contract, seed: int = 0, offline: bool = False, **chang
     `offline` (a fixed set of bags, nothing new will correct an over-estimated value) adds TD3+BC's behaviour-cloning
     term with its alpha = 2.5 (arXiv 2106.06860), so that policy and TD targets stay near logged actions.
     """
-    reward = bool(contract.reward.topic or contract.reward.function)
     loss = LossConfig(
         discount=discount_for(contract),
-        with_reward=reward,
+        with_reward=contract.rewarded,
         behaviour_cloning=1.0 / 2.5 if offline else 0.0,
         mirrored=contract.mirrored,
     )
@@ -72,8 +71,7 @@ def config_for(contract: Contract, seed: int = 0, offline: bool = False, **chang
 
 def learns_motion_alone(contract: Contract) -> bool:
     """Whether there is no reward, and measurements to learn the motion from without one."""
-    has_reward = contract.reward.topic or contract.reward.function
-    return not has_reward and any(o.anchored for o in contract.observations)
+    return not contract.rewarded and any(o.anchored for o in contract.observations)
 
 
 def phases_for(contract: Contract) -> int:

@@ -16,7 +16,7 @@ from models.curves import Curves
 from models.dataset import Dataset
 from models.export import export_bundle
 from models.networks import sizes_named
-from models.train import TrainConfig, Trainer, config_for, load_bundle_weights, phases_for
+from models.train import TrainConfig, Trainer, config_for, learns_motion_alone, load_bundle_weights, phases_for
 from models.world_model import WorldModel
 from robot_wm.cli import progress
 from robot_wm.contract import Contract, load_contract
@@ -58,6 +58,11 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     if job.resume and job.from_bundle:
         raise RunError("--resume continues a run and --from-bundle starts one: give one of them")
     contract = load_contract(job.contract)
+    if not contract.rewarded and not learns_motion_alone(contract):
+        raise RunError(
+            f"{job.contract}: nothing to learn: name a reward.topic or a reward.function, or mark observations as anchored to "
+            "learn the motion alone"
+        )
     dataset = Dataset(job.bags, contract, phases=phases_for(contract))
     validation = Dataset(job.validation, contract) if job.validation else None
     config = configure(job, contract, dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,12 +156,21 @@ class Model:
         return self.sessions["readout"].run(latent=latent)["observation"]
 
 
-def _with_fallback(provider: str) -> list[str]:
+def _with_fallback(provider: str) -> list[tuple[str, dict[str, str]]]:
     """TensorRT hands single operators to CUDA, and everything to the CPU where it must."""
     order = list(PROVIDERS)
     chain = [provider] if provider in ("cpu", "openvino") else order[order.index(provider) : 2]
     available = ort.get_available_providers()
-    return [PROVIDERS[name] for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
+    names = [name for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
+    return [(PROVIDERS[name], _engine_cache() if name == "tensorrt" else {}) for name in names]
+
+
+def _engine_cache() -> dict[str, str]:
+    """Keep engines built on this device: TensorRT takes minutes, and names them by graph, its version and the GPU."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robot_wm" / "tensorrt"
+    folder.mkdir(parents=True, exist_ok=True)
+    cached = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+    return cached | {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
 
 
 def _first_line(error: Exception) -> str:

@@ -36,7 +36,7 @@ class Observation:
     scale: tuple[float, ...]
     rate_hz: float = 0.0  # expected rate of the topic; 0: unknown
     delay_s: float = 0.0  # expected delay from capture to arrival
-    stale_s: float = 0.2  # older than this: the filter reports it as missing
+    stale_s: float = 0.2  # older than this: posterior_node warns that it is missing
     anchored: bool = False  # keep these components readable in the latent (see models/networks.py)
 
     @property
@@ -165,6 +165,11 @@ class Contract:
 
     def to_dict(self) -> dict[str, Any]:
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether there is something to plan for; otherwise a model learns the motion alone."""
+        return bool(self.reward.topic or self.reward.function)
 
     def save(self, path: Path) -> None:
         path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=120))

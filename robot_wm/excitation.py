@@ -17,10 +17,11 @@ KINDS = ("multisine", "chirp", "ou")
 TONES = 12  # of a multisine
 PERIOD_S = 20.0  # of the lowest tone that fits, over which a multisine is scaled; a chirp sweeps up in it, then down
 OU_STEP_S = 0.01
+AT_LIMIT = 0.01  # of the range: nearer to a limit than this there is no room to swing
 
 
 class Excitation:
-    """A signal for every action, `amplitude` of the way from its centre to the nearer limit, under a smooth envelope.
+    """A signal for every action, `amplitude` of the way from where it starts to the nearer limit, under a smooth envelope.
 
     Args:
         kind: multisine (random phases, tones spread over the band by action so that they can be told apart), chirp
@@ -29,7 +30,6 @@ class Excitation:
         band: lowest and highest frequency [Hz]; of ou, the second is the inverse correlation time / 2 pi.
         ramp_s: time [s] from rest to full amplitude and, before `duration_s`, back.
         duration_s: when it is over [s]; afterwards `action` returns None. 0: never.
-        centre: (A,) in SI units around which it moves; None: zero, or the nearest limit where zero is outside.
 
     Raises:
         RunError: naming the option that cannot be used.
@@ -44,25 +44,28 @@ class Excitation:
         band: tuple[float, float] = (0.1, 3.0),
         ramp_s: float = 2.0,
         duration_s: float = 0.0,
-        centre: FloatArray | None = None,
     ) -> None:
         _check(kind, amplitude, band, ramp_s, duration_s, contract.motor_hz)
         action = contract.action
         self.kind, self.band, self.ramp_s, self.duration_s = kind, band, ramp_s, duration_s
         self._size = action.size
-        low, high = np.array(action.limit_low or action.low), np.array(action.limit_high or action.high)
-        self._centre = np.clip(np.zeros(action.size) if centre is None else np.asarray(centre, float), low, high)
-        room = np.minimum(high - self._centre, self._centre - low)
-        one_sided = room <= 1e-9 * (high - low)  # the centre is a limit: swing around the middle of the range instead
-        self._centre = np.where(one_sided, (low + high) / 2, self._centre)
-        self._reach = amplitude * np.where(one_sided, (high - low) / 2, room)
+        self._low = np.array(action.limit_low or action.low)
+        self._high = np.array(action.limit_high or action.high)
+        self._amplitude = amplitude
         self._seed = seed
         if kind == "multisine":
             self._frequency, self._phase, self._gain = self._tones()
         self.restart()
 
-    def restart(self) -> None:
-        """Begin again at 0 s with the same signal."""
+    def restart(self, start: FloatArray | None = None) -> None:
+        """Begin again at 0 s with the same signal, from and around `start` (A,) in SI units (default: zero, or the nearest
+        limit where zero is outside). Where that is a limit, the signal moves to the middle of the range as it fades in."""
+        low, high = self._low, self._high
+        self._start = np.clip(np.zeros(self._size) if start is None else np.asarray(start, float), low, high)
+        room = np.minimum(high - self._start, self._start - low)
+        one_sided = room <= AT_LIMIT * (high - low)
+        self._centre = np.where(one_sided, (low + high) / 2, self._start)
+        self._reach = self._amplitude * np.where(one_sided, (high - low) / 2, room)
         self._rng = np.random.default_rng(self._seed)
         self._noise = np.zeros(self._size)
         self._noise_steps = 0
@@ -72,7 +75,8 @@ class Excitation:
         if self.duration_s and seconds >= self.duration_s:
             return None
         shape = {"multisine": self._multisine, "chirp": self._chirp, "ou": self._ou}[self.kind](seconds)
-        result: FloatArray = self._centre + self._reach * self._envelope(seconds) * np.clip(shape, -1.0, 1.0)
+        goal = self._centre + self._reach * np.clip(shape, -1.0, 1.0)
+        result: FloatArray = self._start + self._envelope(seconds) * (goal - self._start)
         return result
 
     def _envelope(self, seconds: float) -> float:

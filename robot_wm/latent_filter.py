@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from robot_wm.actions import ActionHistory
 from robot_wm.backend import Float32, Model
 from robot_wm.contract import Contract
-from robot_wm.errors import MessageError
+from robot_wm.errors import BackendError, MessageError
 from robot_wm.messages import Applied, Latent, Measurement
 from robot_wm.timebase import NS_PER_S, Grid
 
 FUTURE_TOLERANCE_S = 0.005
+LARGEST = float(np.finfo(np.float32).max)  # what the graphs can take
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ class LatentFilter:
         size = expected.stop - expected.start
         if np.shape(measurement.values) != (size,):
             return f"{measurement.name}: shape {np.shape(measurement.values)}, expected ({size},)"
-        if not np.isfinite(measurement.values).all():
-            return f"{measurement.name}: not finite"
+        if not (np.abs(measurement.values) <= LARGEST).all():  # false for NaN, too
+            return f"{measurement.name}: not finite in single precision"
         return ""
 
     def _closer(self, stamp: int, other: int, k: int) -> bool:
@@ -192,7 +193,13 @@ class LatentFilter:
                 assert before is not None
                 action = self.actions.mean(self.grid.stamp(k - 1), self.grid.stamp(k))
                 instant.prior = self.model.prior(before[None], _row(action))[0]
-            instant.posterior = self._correct(instant, k)
+            try:
+                instant.posterior = self._correct(instant, k)
+            except BackendError:  # once, by name; the next call goes on without these measurements
+                self.outcomes["invalid"] += len(instant.measured)
+                instant.measured.clear()
+                self._clean = max(self._clean, k - 1)
+                raise
         self._clean = max(self._clean, until)
 
     def _correct(self, instant: _Instant, k: int) -> Float32:

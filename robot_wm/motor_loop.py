@@ -112,13 +112,19 @@ class MotorLoop:
                 self.tick(self.deadlines.stamp(k))
                 k = self._next(k)
         finally:
-            self._cut_power()
-            with self._lock:
-                self.machine.disarm(self.clock.now(), "the motor loop has ended")
-            self._report_changes()
+            try:
+                self._cut_power()
+            finally:
+                with self._lock:
+                    self.machine.disarm(self.clock.now(), "the motor loop has ended")
+                self._report_changes()
 
     def arm(self) -> Answer:
-        """Power the motors; see `StateMachine.arm`."""
+        """Power the motors; see `StateMachine.arm`. Refused where holding would itself be a jump to a limit."""
+        joints = self._joints
+        outside = self.safety.outside(joints) if joints is not None else ""
+        if outside and self.machine.state is State.DISARMED:
+            return Answer(False, f"cannot arm: {outside}; move it inside by hand, or widen the limit")
         with self._lock:
             return self.machine.arm(self.clock.now())
 
@@ -188,7 +194,7 @@ class MotorLoop:
             return None
         if self._excited_since is None:
             self._excited_since = now
-            self.excitation.restart()
+            self.excitation.restart(self._rest())
         values = self.excitation.action((now - self._excited_since) / NS_PER_S)
         return None if values is None else (values, "excite")
 

@@ -91,19 +91,6 @@ class Replanner:
         """When commands have to be sent that take effect at `start` [ns]: by then a plan for it must have arrived."""
         return start - self._delay
 
-    def require_reach(self, period: int, budget: int) -> None:
-        """Check that a plan still lasts when the next one takes effect, `period` [ns] later, planned in `budget` [ns].
-
-        Raises:
-            ContractError: it does not; the message has both times.
-        """
-        horizon = self.planners[self.current].budget.horizon
-        if horizon * self.grid.step < max(period, budget):
-            raise ContractError(
-                f"a plan of {horizon} steps lasts {horizon * self.grid.step / NS_PER_S:g} s, but the next one takes effect "
-                f"only after {max(period, budget) / NS_PER_S:g} s: lower every_steps or budget_s, or export a longer horizon"
-            )
-
     def plan(
         self, start: int, deadline: int | None, refinements: int | None = None, explore: bool = False
     ) -> tuple[Plan, PlanInfo]:
@@ -149,8 +136,9 @@ class Replanner:
             raise NoLatent("no latent yet")
         if latent.bundle_id not in self.planners:
             raise NoLatent(f"the latent is of bundle {latent.bundle_id}, loaded is {', '.join(self.planners)}")
-        if start - latent.stamp > self.latent_stale:
-            raise NoLatent(f"no latent for {(start - latent.stamp) / NS_PER_S:.2f} s")
+        age = self.sent(start) - latent.stamp
+        if age > self.latent_stale:
+            raise NoLatent(f"no latent for {age / NS_PER_S:.2f} s (latent_stale_s is {self.latent_stale / NS_PER_S:g})")
         return self.planners[latent.bundle_id], latent
 
     def _between(self, stamp: int, start: int, committed: list[Plan]) -> list[FloatArray]:
@@ -166,3 +154,18 @@ class Replanner:
             if planned is not None:
                 return planned
         return denormalise(self.contract, self._actions.newest())
+
+
+def require_reach(contract: Contract, horizon: int, period: int, budget: int) -> None:
+    """Check that a plan is still good when the next one takes effect, `period` [ns] later, planned in `budget` [ns].
+
+    Raises:
+        ContractError: it is not; the message has both times.
+    """
+    lasts = min(horizon * Grid(contract.model_hz).step / NS_PER_S, contract.safety.plan_stale_s)
+    needed = max(period, budget) / NS_PER_S
+    if lasts < needed:
+        raise ContractError(
+            f"a plan of {horizon} steps is good for {lasts:g} s, but the next one takes effect only after {needed:g} s: lower "
+            "every_steps or budget_s, raise safety.plan_stale_s, or export a longer horizon"
+        )

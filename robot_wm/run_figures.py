@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_wm.bags.align import read_action
 from robot_wm.bags.reader import Bag
 from robot_wm.contract import Contract
 from robot_wm.info import PlanInfo
@@ -71,8 +72,7 @@ def _plans(bag: Bag, window: Window, seconds: float) -> dict[str, Any]:
 
 def _ticks(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
     """Ticks seen as applied commands in the window, ticks missed as the motor loop counted them, who was played."""
-    topic = contract.action.topic
-    series = bag.read_joints(topic, contract.action.field or contract.action.mode, contract.action.names)
+    topic, series = read_action(bag, contract)
     inside = (series.stamps >= window[0]) & (series.stamps <= window[1])
     sources = [name.partition(":")[0] for name in bag.frame_ids(topic)]
     played: dict[str, int] = {}

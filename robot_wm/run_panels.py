@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_wm.bags.align import read_action
 from robot_wm.bags.reader import Bag
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError
@@ -94,7 +95,7 @@ def _columns(contract: Contract) -> dict[str, slice]:
 
 def _actions(run: _Run) -> list[Panel]:
     action = run.contract.action
-    sent = run.bag.read_joints(action.topic, action.field or action.mode, action.names)
+    _, sent = read_action(run.bag, run.contract)
     rows = run.shown(sent.stamps)
     stamps, values = sent.stamps[rows], sent.values[rows]
     time = run.seconds(stamps)
@@ -160,8 +161,7 @@ def _plans(run: _Run) -> list[Panel]:
 
 
 def _ticks(run: _Run) -> list[Panel]:
-    action = run.contract.action
-    sent = run.bag.read_joints(action.topic, action.field or action.mode, action.names)
+    _, sent = read_action(run.bag, run.contract)
     stamps = sent.stamps[run.shown(sent.stamps)]
     late = 1e3 * (np.diff(stamps) / NS_PER_S - 1.0 / run.contract.motor_hz)
     if not len(late) or np.abs(late).max() < VIRTUAL_MS:

@@ -26,6 +26,7 @@ from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S
 
 TOLERANCE = 1e-6  # of the range: a smaller change is rounding, not a clip
+JERK = 0.01  # of the range: so far outside a joint may be armed in position mode
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,18 @@ class SafetyFilter:
             if not np.isfinite(values).all():
                 bad = [name for name, value in zip(state.names, values, strict=True) if not np.isfinite(value)]
                 raise MessageError(f"joint state: {field} is not finite for {', '.join(bad)}")
+
+    def outside(self, state: JointState) -> str:
+        """In position mode, name a joint that is so far beyond its limits that clamping its target would jerk it; or nothing."""
+        if self.mode != "position":
+            return ""
+        for i, name in enumerate(self.names):
+            bound = self._position.get(name, (-np.inf, np.inf))
+            low, high = max(float(self._low[i]), bound[0]), min(float(self._high[i]), bound[1])
+            position, _ = self._joint(state, name)
+            if position is not None and not low - JERK * (high - low) <= position <= high + JERK * (high - low):
+                return f"{name} is at {position:.3f}, outside {low:g}..{high:g}"
+        return ""
 
     def breach(self, state: JointState) -> str:
         """Name a joint without a motor that is beyond its bounds (only stopping everything helps then), or nothing."""

@@ -9,6 +9,7 @@ A store lies in a local directory or on another machine (`user@host:path`, over 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import Any
 
 from robot_wm.bundle import Bundle, load_bundle
 from robot_wm.contract import Contract
-from robot_wm.errors import StoreError
+from robot_wm.errors import BundleError, StoreError
 from robot_wm.store_files import StoreFiles, open_files
 
 Checker = Callable[[Bundle], Any]  # raises BundleError where the bundle does not work on this machine
@@ -125,7 +126,7 @@ class ModelStore:
             BundleError, ContractError: what arrived is damaged, or was made for another contract.
         """
         path, bundle_id = Path(path), self.resolve(reference)
-        if (path / "manifest.json").exists():
+        with contextlib.suppress(BundleError):  # damaged, as by a power cut: fetched again
             present = load_bundle(path, contract)
             if present.bundle_id == bundle_id:
                 return present

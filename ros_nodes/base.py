@@ -46,6 +46,7 @@ class Base(LifecycleNode):
         self.offset = RosOffset.measure()
         self.active = False
         self.fault = ""  # why the last transition failed
+        self.broken = ""  # why the process has to end
         self.refused: dict[str, int] = {}  # topic → messages refused
         self.refusal = ""  # the newest reason
         self._refused_at = 0
@@ -274,6 +275,9 @@ def run_node(make: Callable[[], Base]) -> None:
             executor.spin_once(WAKE_S)
             if os.getppid() != parent:
                 ending.append("the process that started it is gone")
+            if node.broken:
+                node.get_logger().fatal(node.broken)
+                status = 1
         if ending:
             node.get_logger().info(f"ending: {ending[0]}")
     finally:

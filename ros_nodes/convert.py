@@ -109,14 +109,14 @@ def applied_to_msg(applied: Applied, contract: Contract, offset: RosOffset) -> J
     msg = JointStateMsg(
         header=Header(stamp=time_to_msg(applied.stamp, offset), frame_id=source), name=list(contract.action.names)
     )
-    setattr(msg, contract.action.field or contract.action.mode, _doubles(applied.values))
+    setattr(msg, _part(contract), _doubles(applied.values))
     return msg
 
 
 def applied_from_msg(msg: JointStateMsg, contract: Contract, offset: RosOffset, topic: str) -> Applied:
     """The action joints are looked up by name, so their order in the message does not matter."""
     state = joint_state_from_msg(msg, offset, topic)
-    field = contract.action.field or contract.action.mode
+    field = _part(contract)
     source = msg.header.frame_id
     return Applied(
         stamp=state.stamp,
@@ -244,6 +244,13 @@ def pick(state: JointState, field: str, names: Iterable[str], topic: str) -> Flo
     return values[_columns(state.names, tuple(names), topic)]
 
 
+def require_past(stamp: int, now: int, topic: str, tolerance_s: float = 0.1) -> None:
+    """Raise MessageError for a stamp [ns] in the future, as while the system clock is being set: what came after it would count
+    as older."""
+    if stamp > now + tolerance_s * NS_PER_S:
+        raise MessageError(f"{topic}: stamp lies {(stamp - now) / NS_PER_S:.3f} s in the future; check the clocks")
+
+
 class StampGuard:
     """Refuses stamps of one topic that go backwards or lie in the future.
 
@@ -252,22 +259,25 @@ class StampGuard:
 
     def __init__(self, topic: str, future_s: float = 0.1, patience_s: float = 1.0) -> None:
         self.topic = topic
-        self.future = round(future_s * NS_PER_S)
+        self.future_s = future_s
         self.patience = round(patience_s * NS_PER_S)
         self.last: int | None = None
         self.refusing_since: int | None = None
 
     def check(self, stamp: int, now: int) -> None:
         """Raise MessageError unless `stamp` [ns] may follow the previous one at time `now` [ns]."""
-        if stamp > now + self.future:
-            raise MessageError(
-                f"{self.topic}: stamp lies {(stamp - now) / NS_PER_S:.3f} s in the future; check the clocks"
-            )
+        require_past(stamp, now, self.topic, self.future_s)
         if self.last is not None and stamp < self.last:
             self.refusing_since = now if self.refusing_since is None else self.refusing_since
             if now - self.refusing_since < self.patience:
                 raise MessageError(f"{self.topic}: stamp goes backwards by {(self.last - stamp) / NS_PER_S:.6f} s")
         self.last, self.refusing_since = stamp, None
+
+
+def _part(contract: Contract) -> str:
+    """Field of a JointState that carries the action; a contract whose logs had a tensor instead says only the mode."""
+    action = contract.action
+    return action.mode if action.field in ("", "data") else action.field
 
 
 def _columns(there: tuple[str, ...], needed: tuple[str, ...], topic: str) -> list[int]:

@@ -20,6 +20,7 @@ from ros_nodes.stack import PLANT, Stack, node_command, plant_command, write_par
 PLANTS = "robot_wm.plants"
 PLANT_TIMEOUT_S = 20.0
 STEP_S = 0.1
+ERROR = 2  # diagnostic_msgs/DiagnosticStatus
 
 
 class Plant(Protocol):
@@ -63,6 +64,9 @@ class Launch:
         self.keep_going = keep_going
         self.plant: Plant | None = None
         self.last_state = ""  # what motor_node last said of itself
+        self.provider = ""  # that planner_node runs on
+        self.stopped = ""  # why the motors were e-stopped
+        self.recording_ended = ""  # why recorder_node stopped recording before the end
         self._params = write_params(stack, folder / "params.yaml")
 
     def start(self) -> None:
@@ -100,11 +104,19 @@ class Launch:
                 self._inflict(due.pop(0))
                 begin += time.monotonic() - before
             self.session.spin(min(STEP_S, seconds - elapsed))
+            if self._motor("state") == "estop":
+                self.stopped = self.session.diagnostics["motor_node"][1]
+                break
             if progress is not None:
                 progress(time.monotonic() - begin)
-        self.last_state = self.session.diagnostics.get("motor_node", (0, "", {}))[1]
+        said = self.session.diagnostics
+        self.last_state = said.get("motor_node", (0, "", {}))[1]
+        self.provider = said.get("planner_node", (0, "", {}))[2].get("provider", "")
+        level, message, _ = said.get("recorder_node", (0, "", {}))
+        self.recording_ended = message if level == ERROR else ""
         self.session.mark("end")
-        self.session.trigger("motor_node/disarm")
+        with contextlib.suppress(RunError):  # e-stopped, or killed by a fault: the figures are wanted all the more
+            self.session.trigger("motor_node/disarm")
         self.session.spin(STEP_S)
 
     def stop(self) -> None:
@@ -144,12 +156,16 @@ class Launch:
             self.session.mark("mark", f"killed {fault.name}")
             return
         self.supervisor.restart(fault.name)
-        self.session.wait_active([fault.name])
         if fault.name in self.stack.nodes:
+            self.session.wait_active([fault.name])
             self.session.wait_well([fault.name])
-        if self.session.diagnostics.get("motor_node", (0, "", {}))[2].get("state") == "damped":
+        if self._motor("state") == "damped":
             self._arm()  # what an operator would do
         self.session.mark("mark", f"restarted {fault.name}")
+
+    def _motor(self, key: str) -> str:
+        """One of motor_node's newest figures."""
+        return self.session.diagnostics.get("motor_node", (0, "", {}))[2].get(key, "")
 
     def _connect_plant(self) -> Plant:
         found = [entry for entry in entry_points(group=PLANTS) if entry.name == self.stack.bus]

@@ -42,18 +42,23 @@ class ModelClient(Generic[T]):
         bundle: Bundle,
         load: Callable[[Bundle], T],
         deliver: Callable[[T], None],
+        current: Callable[[], str],
         use: Callable[[str], None] | None = None,
     ) -> None:
-        """`use(bundle_id)` is called when the swap is due; a node that follows the latents needs none."""
+        """`current()` is the bundle in use; `use(bundle_id)` is called when the swap is due, a node that follows the latents
+        needs none."""
         self._node = node
         self._contract = contract
-        self._known = {bundle.bundle_id}  # loaded or being loaded
-        self._load, self._deliver, self._use = load, deliver, use
+        self._loaded = {bundle.bundle_id}
+        self._loading: set[str] = set()
+        self._load, self._deliver, self._current, self._use = load, deliver, current, use
         self._status = node.advertise(Header, topics.MODEL_STATUS, topics.latched(10))
         node.subscribe(Header, topics.MODEL, self._on_model, topics.latched(1))
 
     def ready(self, bundle_id: str) -> None:
         """Tell that the bundle is loaded, warmed up and waits to be used."""
+        self._loaded.add(bundle_id)
+        self._loading.discard(bundle_id)
         self._say("ready", bundle_id)
 
     def using(self, bundle_id: str) -> None:
@@ -62,7 +67,7 @@ class ModelClient(Generic[T]):
 
     def dropped(self, bundle_id: str) -> None:
         """The node has let this bundle go; it would have to be loaded again."""
-        self._known.discard(bundle_id)
+        self._loaded.discard(bundle_id)
 
     def _on_model(self, msg: Header) -> None:
         event = event_from_msg(msg, self._node.offset, topics.MODEL)
@@ -71,25 +76,28 @@ class ModelClient(Generic[T]):
             raise MessageError(
                 f"{topics.MODEL}: {msg.frame_id!r} is neither `load: <id> <path>` nor `use: <id> <path>`"
             )
-        if bundle_id not in self._known:
-            self._known.add(bundle_id)
+        if bundle_id not in self._loaded | self._loading:
+            self._loading.add(bundle_id)
             Thread(target=self._work, args=(bundle_id, Path(path)), name="model loader", daemon=True).start()
-        elif event.kind == "load":
+        elif event.kind == "load" and bundle_id in self._loaded:
             self.ready(bundle_id)
-        if event.kind == "use" and self._use is not None:
+        if event.kind == "use" and bundle_id == self._current():
+            self.using(bundle_id)
+        elif event.kind == "use" and self._use is not None:
             self._use(bundle_id)
 
     def _work(self, bundle_id: str, path: Path) -> None:
-        step_back()
         try:
+            step_back()
             bundle = load_bundle(path, self._contract)
             if bundle.bundle_id != bundle_id:
                 raise BundleError(f"{path}: is bundle {bundle.bundle_id}, announced was {bundle_id}")
             self._deliver(self._load(bundle))
-        except RobotWmError as error:
-            self._known.discard(bundle_id)
-            self._node.get_logger().error(f"bundle {bundle_id} refused: {error}")
-            self._say("refused", bundle_id, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the running bundle stays and somebody hears of it
+            reason = str(error) if isinstance(error, RobotWmError) else f"{type(error).__name__}: {error}"
+            self._loading.discard(bundle_id)
+            self._node.get_logger().error(f"bundle {bundle_id} refused: {reason}")
+            self._say("refused", bundle_id, reason)
 
     def _say(self, kind: str, bundle_id: str, reason: str = "") -> None:
         note = f"{self._node.get_name()} {bundle_id} {reason}".rstrip()

@@ -91,12 +91,14 @@ class ModelSyncNode(Base):
                 self.get_logger().error(self._problem)
 
     def _swap(self, bundle_id: str) -> None:
-        """Verify, let all load, let all use. Raises RobotWmError with the reason; then everything stays as it was."""
+        """Verify, let all load, let all use. Raises RobotWmError with the reason; unless all had loaded it and were told to use
+        it, everything then stays as it was."""
         bundle = self._store.pull(bundle_id, self._cache / bundle_id, self.contract)
         verify_on_device(bundle, Model(bundle, self.value("provider")))
         self._tell("load", bundle_id, bundle.path)
         self._await("ready", bundle_id)
         self._tell("use", bundle_id, bundle.path)
+        self._current = ""  # nobody knows until all have answered; whatever the store then points to is asked for
         self._await("using", bundle_id)
         self._current = bundle_id
         self._swaps += 1

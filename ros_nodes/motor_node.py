@@ -28,6 +28,8 @@ from ros_nodes.sensor_node import read_options
 
 LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
+DEAD = Answer(False, "the motor loop does not run: activate motor_node first")
+
 
 class MotorNode(Base):
     """Publishes joint_states, applied, state; subscribes plan, command; serves ~/arm ~/disarm ~/estop ~/reset."""
@@ -68,6 +70,7 @@ class MotorNode(Base):
         for name, verb in verbs.items():
             self.serve(Trigger, f"~/{name}", self._service(verb))
         self.every(1.0, self._collect)
+        self.every(0.1, self._watch)
 
     def activate(self) -> None:
         self._end.clear()
@@ -121,11 +124,19 @@ class MotorNode(Base):
 
     def _service(self, verb: Callable[[], Answer]) -> Callable[[Any, Any], Any]:
         def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            given = verb()
+            given = verb() if self._alive() or verb in (self._loop.disarm, self._loop.estop) else DEAD
             response.success, response.message = given.success, given.message
             return response
 
         return answer
+
+    def _alive(self) -> bool:
+        return self.active and self._thread is not None and self._thread.is_alive()
+
+    def _watch(self) -> None:
+        """A loop that has ended by itself ends the process, so that whoever supervises it starts it again, disarmed."""
+        if self.active and not self._alive():
+            self.broken = "the motor loop has ended"
 
     def _collect(self) -> None:
         """The loop has frozen the garbage collector; what the middleware leaves behind since is little and goes here."""

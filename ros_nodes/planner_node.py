@@ -16,15 +16,22 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robot_wm.backend import Model
 from robot_wm.bundle import Bundle
-from robot_wm.errors import BackendError
+from robot_wm.errors import BackendError, RunError
 from robot_wm.mailbox import Mailbox
 from robot_wm.messages import Applied, Event, Latent, Plan
 from robot_wm.planner import MppiPlanner
-from robot_wm.replanner import NoLatent, Replanner
-from robot_wm.timebase import NS_PER_S
+from robot_wm.replanner import NoLatent, Replanner, require_reach
+from robot_wm.timebase import NS_PER_S, Grid
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
-from ros_nodes.convert import applied_from_msg, event_from_msg, info_to_msg, latent_from_msg, plan_to_msg
+from ros_nodes.convert import (
+    applied_from_msg,
+    event_from_msg,
+    info_to_msg,
+    latent_from_msg,
+    plan_to_msg,
+    require_past,
+)
 from ros_nodes.model_client import ModelClient
 
 Item = Latent | Applied | Event | MppiPlanner
@@ -46,12 +53,15 @@ class PlannerNode(Base):
     def configure(self) -> None:
         self.contract = self.read_contract()
         bundle = self.read_bundle(self.contract)
+        if not self.contract.rewarded:
+            raise RunError(
+                f"{bundle.path}: was trained without a reward: it can predict, but there is nothing to plan for"
+            )
         self._inbox: Mailbox[Item] = Mailbox(4096)
-        self._replanner = Replanner(self.contract, self._load(bundle), self.clock_, self.value("latent_stale_s"))
-        self._period = self._replanner.grid.step * int(self.value("every_steps"))
+        self._period = Grid(self.contract.model_hz).step * int(self.value("every_steps"))
         self._budget = round(self.value("budget_s") * NS_PER_S) or round(0.7 * self._period)
         self._margin = round(self.value("margin_s") * NS_PER_S)
-        self._replanner.require_reach(self._period, self._budget)
+        self._replanner = Replanner(self.contract, self._load(bundle), self.clock_, self.value("latent_stale_s"))
         self._thread: Thread | None = None
         self._end = Flag()
         self._arrived = Flag()  # a latent is in the inbox
@@ -64,7 +74,9 @@ class PlannerNode(Base):
         self.subscribe(Image, topics.LATENT, self._on_latent, topics.latest())
         self.subscribe(JointStateMsg, topics.APPLIED, self._on_applied, topics.stream(self.contract.motor_hz))
         self.subscribe(Header, topics.EVENT, self._on_event, topics.stream(10))
-        self._models = ModelClient(self, self.contract, bundle, self._load, self._inbox.put)
+        self._models = ModelClient(
+            self, self.contract, bundle, self._load, self._inbox.put, lambda: self._replanner.current
+        )
 
     def activate(self) -> None:
         gc.collect()
@@ -83,6 +95,7 @@ class PlannerNode(Base):
         recent = list(self._recent)
         total = sum(self._sources.values())
         values: dict[str, object] = {"plans": total, "bundle": self._replanner.current}
+        values["provider"] = self._replanner.planners[self._replanner.current].model.provider
         values |= {f"plans {source}": count for source, count in self._sources.items()}
         if recent:
             milliseconds = np.array([item[0] for item in recent]) * 1e3
@@ -98,6 +111,7 @@ class PlannerNode(Base):
 
     def _load(self, bundle: Bundle) -> MppiPlanner:
         """A planner that has run before it is needed; the first runs of a graph are slow."""
+        require_reach(self.contract, bundle.manifest.planner.horizon, self._period, self._budget)
         threads = int(self.value("threads"))
         model = Model(bundle, self.value("provider"), threads=1, planner_threads=threads)
         planner = MppiPlanner(self.contract, model, int(self.value("seed")), self.clock_)
@@ -105,11 +119,15 @@ class PlannerNode(Base):
         return planner
 
     def _on_latent(self, msg: Image) -> None:
-        self._inbox.put(latent_from_msg(msg, self.offset, topics.LATENT, self._replanner.grid))
+        latent = latent_from_msg(msg, self.offset, topics.LATENT, self._replanner.grid)
+        require_past(latent.stamp, self.clock_.now(), topics.LATENT)
+        self._inbox.put(latent)
         self._arrived.set()
 
     def _on_applied(self, msg: JointStateMsg) -> None:
-        self._inbox.put(applied_from_msg(msg, self.contract, self.offset, topics.APPLIED))
+        applied = applied_from_msg(msg, self.contract, self.offset, topics.APPLIED)
+        require_past(applied.stamp, self.clock_.now(), topics.APPLIED)
+        self._inbox.put(applied)
 
     def _on_event(self, msg: Header) -> None:
         self._inbox.put(event_from_msg(msg, self.offset, topics.EVENT))

@@ -29,6 +29,7 @@ from ros_nodes.convert import (
     latent_to_msg,
     measurements_from_joints,
     measurements_from_tensor,
+    require_past,
     tensor_from_msg,
 )
 from ros_nodes.model_client import ModelClient
@@ -58,7 +59,16 @@ class PosteriorNode(Base):
         self._latents = self.advertise(Image, topics.LATENT, topics.latest())
         self._infos = self.advertise(DiagnosticArray, topics.CORRECTION_INFO, topics.stream(rate))
         self._listen()
-        self._models = ModelClient(self, self.contract, bundle, self._load, self._keep, self._want)
+        self._heard: dict[str, int] = {}  # when each observation was last accepted [ns]
+        self._models = ModelClient(
+            self,
+            self.contract,
+            bundle,
+            self._load,
+            self._keep,
+            lambda: self._perception.filter.model.bundle_id,
+            self._want,
+        )
 
     def _listen(self) -> None:
         rate = self.contract.motor_hz
@@ -89,6 +99,11 @@ class PosteriorNode(Base):
         if silent > max(o.stale_s for o in self.contract.observations):
             since = f"for {silent:.1f} s" if self._latent_at else "yet"
             return WARN, f"no usable observation {since}", values
+        now = self.clock_.now()
+        ages = {o.name: (now - self._heard.get(o.name, 0)) / NS_PER_S for o in self.contract.observations}
+        missing = [o.name for o in self.contract.observations if ages[o.name] > o.stale_s]
+        if missing:
+            return WARN, f"correcting without {', '.join(missing)}", values
         return OK, "correcting", values
 
     def _load(self, bundle: Bundle) -> Model:
@@ -120,6 +135,8 @@ class PosteriorNode(Base):
             self._problem = f"no latent: {error}"
             return
         for correction in corrections:
+            if correction.outcome == "accepted":
+                self._heard[correction.name] = self.clock_.now()
             if correction.reason:
                 self.refuse(correction.name, correction.reason)
         if latent is not None and info is not None:
@@ -129,7 +146,9 @@ class PosteriorNode(Base):
             self._latent_at, self._problem = self.clock_.now(), ""
 
     def _on_applied(self, msg: JointStateMsg) -> None:
-        self._perception.applied(applied_from_msg(msg, self.contract, self.offset, topics.APPLIED))
+        applied = applied_from_msg(msg, self.contract, self.offset, topics.APPLIED)
+        require_past(applied.stamp, self.clock_.now(), topics.APPLIED)
+        self._perception.applied(applied)
 
     def _on_event(self, msg: Header) -> None:
         event = event_from_msg(msg, self.offset, topics.EVENT)

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rclpy.qos import QoSProfile
 from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -37,12 +38,15 @@ class RecorderNode(Base):
         contract = self.read_contract()
         if not self.value("bag"):
             raise RunError("recorder_node: set the parameter `bag` to the directory of the bag to write")
-        wanted = topics.recorded(contract) | _extra(self.value("extra_topics"))
+        wanted, extra = topics.recorded(contract), _extra(self.value("extra_topics"))
         custom = {"bundle": self.value("bundle"), "middleware": get_rmw_implementation_identifier()}
         self._writer = BagWriter(_unused(Path(self.value("bag"))), contract, custom, sync=self.value("sync"))
         self._problem = ""
         for topic, kind in wanted.items():
-            self._record(topic, kind)
+            self._record(topic, kind, topics.recording(topic))
+        for topic, kind in extra.items():
+            if topic not in wanted:
+                self._record(topic, kind, topics.foreign())
         self._events = self.advertise(Header, topics.EVENT, topics.latched(10))
         for mark in MARKS:
             self.serve(Trigger, f"~/{mark}", self._marker(mark))
@@ -63,7 +67,7 @@ class RecorderNode(Base):
             return WARN, "nothing to record yet", values
         return OK, "recording", values
 
-    def _record(self, topic: str, kind: type) -> None:
+    def _record(self, topic: str, kind: type, qos: QoSProfile) -> None:
         name = _type_name(kind)
         first = next(iter(kind.get_fields_and_field_types().values()), "")  # type: ignore[attr-defined]
         stamped = first in ("std_msgs/Header", "builtin_interfaces/Time")
@@ -73,7 +77,7 @@ class RecorderNode(Base):
             stamp = _stamp(data) if stamped else received
             self._guarded(lambda: self._writer.write_raw(topic, name, data, stamp, received))
 
-        self.subscribe(kind, topic, write, topics.recording(topic), raw=True)
+        self.subscribe(kind, topic, write, qos, raw=True)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A full disk ends the recording, never the robot."""

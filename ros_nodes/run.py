@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from robot_wm.backend import choose_provider
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.bags.salvage import salvage
 from robot_wm.bundle import load_bundle
@@ -41,6 +42,7 @@ def run_episode(episode: Episode, runs: Path, json_: bool) -> dict[str, Any]:
     """Run it, print its figures and return them. Raises RobotWmError before anything starts when it cannot run."""
     contract = _contract(episode.stack)
     stack = episode.stack
+    choose_provider(stack.provider)
     config = {"kind": episode.kind, "name": episode.name, "seconds": episode.seconds, "seed": episode.seed}
     config |= {key: value for key, value in vars(stack).items() if value} | {"contract_hash": contract.hash}
     folder = RunFolder.create(episode.kind, config, runs, episode.name)
@@ -52,13 +54,22 @@ def run_episode(episode: Episode, runs: Path, json_: bool) -> dict[str, Any]:
             launch.run(episode.seconds, episode.faults, episode.seed, bar)
     readable = _readable(bag)
     figures = run_figures(readable, contract) | {"processes": launch.supervisor.started, "motor": launch.last_state}
-    figures |= {"realtime": launch.supervisor.realtime, "bag": str(readable.path), "run": str(folder.path.resolve())}
+    figures |= {
+        "provider": launch.provider,
+        "realtime": launch.supervisor.realtime,
+        "bag": str(readable.path),
+        "run": str(folder.path.resolve()),
+    }
     title = f"{episode.kind} {episode.name}"
     if episode.report:
         film = film_of(stack.bus) if stack.plant else None
         figures |= leave_evidence(folder, readable.path, contract, figures, title, film)
     folder.figures(figures)
     emit(figures, json_, title)
+    if launch.stopped:
+        raise RunError(f"the run ended early, e-stopped: {launch.stopped}")
+    if launch.recording_ended:
+        raise RunError(f"the bag is incomplete: {launch.recording_ended}")
     return figures
 
 
@@ -76,7 +87,12 @@ def _contract(stack: Stack) -> Contract:
     """The contract the run is by, checked against the bundle before any process starts."""
     contract = load_contract(stack.contract) if stack.contract is not None else None
     if stack.bundle is not None:
-        return load_bundle(stack.bundle, contract).contract
+        found = load_bundle(stack.bundle, contract).contract
+        if not found.rewarded:
+            raise RunError(
+                f"{stack.bundle}: it was trained without a reward, so it can predict but there is nothing to plan for"
+            )
+        return found
     if contract is None:
         raise RunError("a contract or a bundle is needed")
     return contract

@@ -1,8 +1,12 @@
-"""Teleoperation from the keyboard: keys move the wanted action, letting go brings it back to rest."""
+"""Teleoperation from the keyboard: keys move the wanted action, letting go brings it back to rest.
+
+Wanted positions begin where the joints are when the first key is pressed, and stay where the keys have moved them.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import sys
 import termios
@@ -15,6 +19,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState as JointStateMsg
 
@@ -36,14 +41,23 @@ class Sticks:
 
     def __init__(self, contract: Contract) -> None:
         action = contract.action
+        self._stay = action.mode == "position"
+        self._begun = not self._stay
         self._low, self._high = np.array(action.limit_low or action.low), np.array(action.limit_high or action.high)
         self._rest = np.clip(np.zeros(action.size), self._low, self._high)
         self._values = self._rest.copy()
         self.pairs = dict(zip(action.names, KEYS.split(), strict=False))
 
-    def turn(self, keys: str) -> FloatArray:
-        """One period with these keys pressed; returns the action (A,)."""
-        if not keys:
+    def turn(self, keys: str, measured: FloatArray | None = None) -> FloatArray | None:
+        """One period with these keys pressed; returns the action (A,).
+
+        Of positions None, until a key is pressed and the joints' positions `measured` (A,) are known.
+        """
+        if not self._begun:
+            if not keys or measured is None:
+                return None
+            self._values, self._begun = np.array(measured, float), True
+        if not keys and not self._stay:
             self._values = self._rest + DECAY * (self._values - self._rest)
         for i, pair in enumerate(self.pairs.values()):
             change = STEP * (keys.count(pair[0]) - keys.count(pair[1]))
@@ -78,12 +92,24 @@ def _publish(contract: Contract, namespace: str, sticks: Sticks, end: Flag) -> N
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     node: Any = rclpy.create_node("teleop", namespace=namespace, context=context)
     publisher = node.create_publisher(JointStateMsg, topics.COMMAND, topics.command())
+    measured: list[FloatArray] = []
+
+    def hear(msg: JointStateMsg) -> None:
+        places = dict(zip(msg.name, msg.position, strict=False))
+        if all(name in places for name in contract.action.names):
+            measured[:] = [np.array([places[name] for name in contract.action.names])]
+
+    node.create_subscription(JointStateMsg, topics.JOINT_STATES, hear, topics.latest())
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
     clock, offset = MonotonicClock(), RosOffset.measure()
     while not end.wait(1.0 / RATE_HZ):
-        keys = ""
-        while select.select([sys.stdin], [], [], 0.0)[0]:
-            keys += sys.stdin.read(1)
-        command = Command(clock.now(), sticks.turn(keys))
-        publisher.publish(command_to_msg(command, contract, offset))
+        pressed = select.select([sys.stdin], [], [], 0.0)[0]
+        keys = os.read(sys.stdin.fileno(), 1024).decode(errors="ignore") if pressed else ""
+        executor.spin_once(0.0)
+        values = sticks.turn(keys, measured[0] if measured else None)
+        if values is not None:
+            publisher.publish(command_to_msg(Command(clock.now(), values), contract, offset))
+    executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown(context=context)

@@ -53,7 +53,8 @@ def observed(contract: Contract) -> dict[str, type]:
 
 def recorded(contract: Contract) -> dict[str, type]:
     """Everything a bag of a run holds."""
-    return TYPES | observed(contract)
+    reward = {contract.reward.topic: Image} if contract.reward.topic else {}
+    return TYPES | observed(contract) | reward
 
 
 def stream(rate_hz: float) -> QoSProfile:
@@ -67,7 +68,7 @@ def latest() -> QoSProfile:
 
 
 def plan(rate_hz: float) -> QoSProfile:
-    """Reliable, depth 1, with a deadline of five plan periods, after which the middleware tells both ends."""
+    """Reliable, depth 1, offering a deadline of five plan periods to whoever asks for one."""
     profile = _profile(1)
     profile.deadline = Duration(seconds=5.0 / rate_hz)
     return profile
@@ -90,6 +91,13 @@ def latched(depth: int = 1) -> QoSProfile:
 def recording(topic: str) -> QoSProfile:
     """What the recorder asks for: deep, and with what was latched before it came."""
     return latched(100) if topic in LATCHED else _profile(1000)
+
+
+def foreign() -> QoSProfile:
+    """Best effort, shallow: matches any publisher, cameras too."""
+    profile = _profile(10)
+    profile.reliability = ReliabilityPolicy.BEST_EFFORT
+    return profile
 
 
 def _profile(depth: int) -> QoSProfile:

@@ -111,7 +111,7 @@ def _suite() -> Any:
     try:
         from dm_control import suite
     except ImportError as error:
-        raise RunError(f"tasks of the control suite need dm_control ({error}): pip install 'robot-wm[dmc]'") from error
+        raise RunError(f"tasks of the control suite need dm_control ({error}): pip install 'robot-wm[sim]'") from error
     return suite
 
 

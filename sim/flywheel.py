@@ -32,6 +32,7 @@ from sim.tasks import make_task
 SELECTION_SEED = 500_000  # episodes that choose among bundles
 FINAL_SEED = 900_000  # episodes of the reported figure, never used for choosing
 COLLECT_SEED = 10_000
+CLEARLY_WORSE = 0.9  # return of the newest relative to that of the best
 CHUNK = 10  # updates between looks at whether a core is free
 
 
@@ -150,12 +151,13 @@ class Flywheel:
         return self.out / name
 
     def _select(self, collector: Collector) -> float:
-        """Evaluate the averaged weights and keep them as `best/` when they beat those there."""
+        """Evaluate the averaged weights and keep them as `best/` unless they are clearly worse than those there: of two that a few
+        episodes cannot tell apart, those with more training."""
         averaged, began = self._export("averaged", averaged=True), self._clock()
         collector.submit(Evaluate(averaged, self.config.selection_episodes, SELECTION_SEED))
         score = float(collector.result()["return_mean"])
         self._play_s = (self._clock() - began) / self.config.selection_episodes
-        if score >= self._state["best"]:
+        if score >= CLEARLY_WORSE * self._state["best"]:
             self._state["best"] = score
             _replace(averaged, self.out / "best")
         return score
@@ -212,7 +214,7 @@ class Flywheel:
         if self.out.exists() and any(self.out.iterdir()):
             raise RunError(f"{self.out}: is not empty; go on with --resume, or choose another --out")
         (self.out / "bags").mkdir(parents=True, exist_ok=True)
-        return {"seconds": 0.0, "best": -1.0, "bags": [], "curve": [], "config": self._identity()}
+        return {"seconds": 0.0, "best": 0.0, "bags": [], "curve": [], "config": self._identity()}
 
     def _restore(self) -> dict[str, Any]:
         try:

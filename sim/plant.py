@@ -148,7 +148,7 @@ class PlantServer:
         contract = self.plant.contract
         return {
             "task": contract.name,
-            "contract": contract.hash,
+            "contract": contract.to_dict(),
             "actions": contract.action.names,
             "joints": self.plant.joints().names,
             "streams": self.plant.streams,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from robot_wm.contract import Contract
+from robot_wm.contract import Contract, parse_contract
 from robot_wm.errors import BusError, MessageError
 from robot_wm.messages import FloatArray, JointState
 from sim.plant_wire import ENABLED, LARGEST, Kind, Message, connect, pack, unpack
@@ -133,13 +133,14 @@ class PlantBus:
         self._flags = 0  # what the plant last said
 
     def open(self) -> None:
-        """Connect. Raises BusError when there is no plant, or one of another robot."""
+        """Connect. Raises BusError when there is no plant or one of another robot, ContractError naming other differences."""
         control = PlantControl(self._link.path)
         about = control.describe()
         control.close()
         if tuple(about["actions"]) != self.contract.action.names:
             ours, theirs = ", ".join(self.contract.action.names), ", ".join(about["actions"])
             raise BusError(f"plant at {self._link.path} runs {about['task']} with actions {theirs}, not {ours}")
+        self.contract.require_same(parse_contract(about["contract"]), f"plant at {self._link.path}")
         self.names = tuple(about["joints"])
         self._link.open()
 

@@ -6,6 +6,7 @@ nearest measurement with its signed age, and as the action of a step the time av
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -25,6 +26,8 @@ from robot_wm.contract import Contract, Observation
 from robot_wm.errors import BagError, ContractError
 from robot_wm.messages import Event, FloatArray
 from robot_wm.timebase import NS_PER_S, Grid
+
+APPLIED = "applied"  # where our own recorder leaves what was really sent
 
 VERSION = 3  # of the rules here: part of every cache key
 
@@ -114,6 +117,18 @@ def align_with_report(
     return episodes, report
 
 
+def read_action(bag: Bag, contract: Contract, policy: Policy | None = None) -> tuple[str, Series]:
+    """The topic that holds the action, and its stream in SI units: the contract's topic or, in a bag of our own recorder of a
+    robot whose contract was drafted from other logs, `applied`. Raises BagError where neither can be read."""
+    action = contract.action
+    part, topic = action.field or action.mode, action.topic
+    if bag.find(topic) is None and bag.find(APPLIED) is not None:
+        part, topic = action.mode, APPLIED
+    if part == "data":
+        return topic, bag.read_tensor(topic, slice(0, action.size), action.names, policy)
+    return topic, bag.read_joints(topic, part, action.names, policy)
+
+
 def measurements(bag: Bag, contract: Contract, policy: Policy | None = None) -> dict[str, Series]:
     """Every measurement as it was recorded, by observation, off the grid; raises as `align_with_report`."""
     streams = _read(bag, contract, policy or Policy())
@@ -139,7 +154,7 @@ def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
             f"{bag.path}: no reward topic {contract.reward.topic!r}; there are {there}; name a reward.function in the "
             "contract, or set reward.topic to '' to learn the motion alone"
         )
-    bag.load(contract.topics())
+    bag.load([name for name in contract.topics() if bag.find(name) is not None])
     columns = tensor_columns(contract)
 
     def read(item: Observation) -> Series:
@@ -147,11 +162,7 @@ def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
             return bag.read_tensor(item.topic, columns[item.name], item.names, policy)
         return bag.read_joints(item.topic, item.field, item.names, policy)
 
-    part = action.field or action.mode
-    if part == "data":
-        sent = bag.read_tensor(action.topic, slice(0, action.size), action.names, policy)
-    else:
-        sent = bag.read_joints(action.topic, part, action.names, policy)
+    topic, sent = read_action(bag, contract, policy)
     delay = round(action.delay_s * NS_PER_S)
     effect = Series(
         sent.topic, sent.stamps + delay, sent.receive, normalise(contract, sent.values), sent.rows, sent.report
@@ -160,7 +171,7 @@ def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
     if not relabel and contract.reward.topic:
         reward = bag.read_tensor(contract.reward.topic, slice(0, 1), ("reward",), policy)
     # Zero effort is what an unpowered motor gives; an unpowered motor has no position or velocity command at all.
-    driven = np.ones(len(sent), bool) if action.mode == "effort" else bag.driven(action.topic)[sent.rows]
+    driven = np.ones(len(sent), bool) if action.mode == "effort" else bag.driven(topic)[sent.rows]
     return _Streams(tuple(read(item) for item in contract.observations), effect, reward, driven)
 
 
@@ -262,8 +273,10 @@ def _relabel(contract: Contract, observation: FloatArray, action: FloatArray) ->
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """Import `package.module:function`. Raises ContractError saying which part is missing."""
+    """Import `package.module:function`, installed or in this folder. Raises ContractError saying which part is missing."""
     module, _, function = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     try:
         found = getattr(import_module(module), function)
     except ImportError as error:

@@ -54,7 +54,9 @@ def draft_contract(bag: Bag, name: str, action: str = "", model_hz: float = 0.0)
     command, action_hz = _action(bag, sent, guesses)
     reward = "reward" if bag.find("reward") else ""
     if not reward:
-        guesses.append("reward: none recorded; name a reward.function, or leave it to learn the motion alone")
+        guesses.append("reward: none recorded; name a reward.function, or learn the motion alone (anchored positions)")
+        for item in observations:
+            item["anchored"] = item["field"] == "position"
     model_hz = model_hz or min(50.0, float(math.floor(min(rates))) or 1.0)
     data = {
         "name": name,
@@ -165,6 +167,7 @@ def _action(bag: Bag, sent: Topic, guesses: list[str]) -> tuple[dict[str, Any], 
         "topic": _relative(sent),
         "field": "data" if part == "data" else "",
     }
+    guesses.append("action.delay_s: 0; a bag does not tell when a command takes effect")
     guesses.append("action.low/high: the range seen, rounded outwards; the robot's real limits are better")
     return table, describe_stream(series).rate_hz
 

@@ -14,7 +14,7 @@ from models.train import read_checkpoint
 from models.train_run import TrainJob, train_bags
 from models.world_model import WorldModel
 from robot_wm.bags.writer import BagWriter
-from robot_wm.contract import Contract
+from robot_wm.contract import Contract, load_contract
 from robot_wm.errors import BagError, RunError
 from robot_wm.messages import Applied, JointState, Latent
 from robot_wm.timebase import NS_PER_S
@@ -90,6 +90,13 @@ def test_a_run_resumes_where_it_stopped(job: TrainJob, exported: dict[str, Any])
 def test_training_without_bags_is_refused(job: TrainJob) -> None:
     with pytest.raises(BagError, match="no bags given"):
         train_bags(replace(job, bags=()))
+
+
+def test_a_contract_that_gives_nothing_to_learn_is_refused(job: TrainJob, tmp_path: Path) -> None:
+    contract = load_contract(job.contract)
+    replace(contract, reward=replace(contract.reward, topic="", function="")).save(tmp_path / "bare.yaml")
+    with pytest.raises(RunError, match=r"nothing to learn: name a reward.topic or a reward.function, or mark"):
+        train_bags(replace(job, contract=tmp_path / "bare.yaml"))
 
 
 def test_a_run_starts_from_one_thing(job: TrainJob) -> None:

@@ -11,15 +11,21 @@ ACTION = {"names": ["a", "b"], "mode": "effort", "low": [-10, -2], "high": [10, 
 TIMES = np.arange(0.0, 30.0, 0.01)
 
 
-def signal(kind="multisine", times=TIMES, **options):
+def signal(kind="multisine", times=TIMES, start=None, **options):
     excitation = Excitation(slider_contract(action=ACTION), kind, **options)
+    excitation.restart(start)
     return np.array([excitation.action(t) for t in times])
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(KINDS), st.floats(0.01, 1.0), st.integers(0, 2**31), st.sampled_from([None, (4.0, -1.5)]))
-def test_it_stays_within_the_tightened_limits(kind, amplitude, seed, centre):
-    values = signal(kind, TIMES[::7], amplitude=amplitude, seed=seed, centre=centre)
+@given(
+    st.sampled_from(KINDS),
+    st.floats(0.01, 1.0),
+    st.integers(0, 2**31),
+    st.sampled_from([None, (4.0, -1.5), (5.0, 0.0)]),
+)
+def test_it_stays_within_the_tightened_limits(kind, amplitude, seed, start):
+    values = signal(kind, TIMES[::7], amplitude=amplitude, seed=seed, start=start)
     assert (values >= np.array([-10, -2]) - 1e-9).all()
     assert (values <= np.array([5, 2]) + 1e-9).all()
 
@@ -38,6 +44,14 @@ def test_it_begins_at_rest_and_returns_there_and_then_is_over(kind):
     assert excitation.action(0.0) == pytest.approx([0, 0], abs=1e-9)
     assert excitation.action(4.999) == pytest.approx([0, 0], abs=1e-4)
     assert excitation.action(5.0) is None
+
+
+@pytest.mark.parametrize("start", [(3.0, 1.0), (5.0, -2.0)], ids=["inside", "at the limits"])
+def test_it_begins_where_the_robot_is_and_leaves_smoothly(start):
+    values = signal(amplitude=0.5, start=start)
+    assert values[0] == pytest.approx(start)
+    assert np.abs(np.diff(values[:20], axis=0)).max() < 0.05
+    assert values.std(axis=0).min() > 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from conftest import slider_contract
 from linear_model import LinearModel
-from robot_wm.errors import MessageError
+from robot_wm.errors import BackendError, MessageError
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Measurement
 
@@ -137,3 +137,27 @@ def test_a_new_model_encodes_the_kept_observations_again():
     got = filter_.latent()
     assert got.bundle_id == "next"
     np.testing.assert_array_equal(got.values, expected.values)
+
+
+def test_a_reading_too_large_for_single_precision_is_refused():
+    filter_ = new_filter()
+    correction = filter_.observe(position(0, 1e300))
+    assert (correction.outcome, correction.reason) == ("invalid", "position: not finite in single precision")
+
+
+def test_measurements_that_the_model_cannot_digest_are_dropped_and_the_filter_goes_on():
+    class Picky(LinearModel):
+        def encode(self, observation, mask, age):
+            if observation.max() > 100:
+                raise BackendError("encode.onnx: output 'embedding' is not finite")
+            return super().encode(observation, mask, age)
+
+    filter_ = LatentFilter(slider_contract(), Picky(), start=0)
+    feed(filter_, [position(0)])
+    filter_.observe(position(STEP, 1e6))
+    with pytest.raises(BackendError, match="not finite"):
+        filter_.latent()
+    assert filter_.outcomes["invalid"] == 1
+    expected = feed(new_filter(), [position(0), position(2 * STEP, 0.5)])
+    got = feed(filter_, [position(2 * STEP, 0.5)])
+    np.testing.assert_allclose(got.values, expected.values, atol=1e-6)

@@ -374,3 +374,40 @@ def test_a_minute_of_virtual_time_takes_every_tick():
     motor.tick(6000)
     assert motor.loop.stats.ticks == 6002
     assert motor.clock.now() == NS_PER_S + 6002 * TICK
+
+
+def test_excitation_of_positions_begins_where_the_joint_is():
+    contract = slider_contract(
+        action={"names": ["slider"], "mode": "position", "low": [-10], "high": [10]}, safety=SAFETY
+    )
+    motor = Bench(contract, Excitation(contract, amplitude=0.5, seed=1))
+    motor.bus.position[:] = 6.0
+    motor.arm()
+    motor.tick()
+    assert motor.applied.source == "excite"
+    assert motor.applied.values == pytest.approx([6.0], abs=0.01)
+
+
+@pytest.mark.parametrize(("position", "arms"), [(1.49, True), (1.51, True), (1.75, False), (-1.75, False)])
+def test_a_position_controlled_joint_outside_its_limits_is_not_armed_into_a_jump(position, arms):
+    motor = bench("position", limit_low=[-1.5], limit_high=[1.5])
+    motor.bus.position[:] = position
+    motor.tick()
+    answer = motor.loop.arm()
+    assert answer.success is arms
+    if not arms:
+        assert answer.message.startswith(f"cannot arm: slider is at {position:.3f}, outside -1.5..1.5; move it inside")
+
+
+def test_a_bus_that_fails_in_its_own_way_still_leaves_the_loop_disarmed():
+    motor = bench()
+    motor.arm()
+
+    def vendor(*_):
+        raise OSError("vendor library")
+
+    motor.bus.write = motor.bus.disable = vendor
+    motor.loop.plans.put(motor.plan())
+    with pytest.raises(OSError, match="vendor library"):
+        motor.loop.run(threading.Event())
+    assert motor.loop.machine.state is State.DISARMED

@@ -7,7 +7,7 @@ from conftest import slider_contract
 from robot_wm.errors import ContractError
 from robot_wm.messages import Applied, Latent
 from robot_wm.planner import MppiPlanner
-from robot_wm.replanner import NoLatent, Replanner
+from robot_wm.replanner import NoLatent, Replanner, require_reach
 from robot_wm.timebase import VirtualClock
 from target_model import TargetModel
 
@@ -84,10 +84,20 @@ def test_a_command_that_takes_effect_late_is_sent_and_planned_that_much_earlier(
     assert info.slack_s == pytest.approx(0.03)
 
 
-def test_plans_that_would_end_before_the_next_one_starts_are_refused_at_start_up(replanner):
-    replanner.require_reach(3 * STEP, STEP)
-    with pytest.raises(ContractError, match=r"a plan of 3 steps lasts 0\.06 s, .* after 0\.08 s"):
-        replanner.require_reach(4 * STEP, STEP)
+def test_plans_that_would_end_before_the_next_one_starts_are_refused_at_start_up(contract):
+    require_reach(contract, 3, 3 * STEP, STEP)
+    with pytest.raises(ContractError, match=r"a plan of 3 steps is good for 0\.06 s, .* after 0\.08 s"):
+        require_reach(contract, 3, 4 * STEP, STEP)
+    with pytest.raises(ContractError, match=r"a plan of 20 steps is good for 0\.1 s, .* after 0\.12 s"):
+        require_reach(contract, 20, 6 * STEP, STEP)
+
+
+def test_the_age_of_a_latent_counts_up_to_the_moment_of_sending(clock):
+    action = slider_contract().to_dict()["action"] | {"delay_s": 0.3}
+    contract = slider_contract(action=action)
+    late = Replanner(contract, planner(contract, clock), clock)
+    late.latent(latent(100))
+    assert late.plan(116 * STEP, None)[1].latent_steps == 16
 
 
 @pytest.mark.parametrize(("source", "driven"), [("hold", True), ("disarmed", False)])

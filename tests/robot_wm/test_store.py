@@ -139,6 +139,13 @@ def test_pulling_replaces_another_bundle_as_a_whole(store, bundles, tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".robot")] == []
 
 
+def test_a_damaged_copy_is_fetched_again(store, bundles, tmp_path):
+    store.push(bundles[0].path)
+    pulled = store.pull("current", tmp_path / "cache")
+    (tmp_path / "cache" / "contract.yaml").write_text("")  # as a power cut leaves it
+    assert store.pull("current", tmp_path / "cache").bundle_id == pulled.bundle_id
+
+
 def test_an_unknown_reference_lists_what_the_store_holds(store, bundles):
     store.push(bundles[0].path)
     with pytest.raises(StoreError, match=rf"no bundle 'walker'; it holds cart \({bundles[0].bundle_id}\)"):

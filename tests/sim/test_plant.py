@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from robot_wm.buses.base import open_bus, open_sensors
 from robot_wm.contract import load_contract
-from robot_wm.errors import BusError
+from robot_wm.errors import BusError, ContractError
 from robot_wm.motor_loop import MotorLoop
 from robot_wm.state_machine import POWERED, State
 from sim.cartpole import CONTRACT
@@ -176,6 +177,13 @@ def test_a_plant_that_does_not_answer_is_a_bus_error_in_bounded_time(contract, p
     plant[0].send_signal(signal.SIGSTOP)
     with pytest.raises(BusError, match="did not answer within 20 ms"):
         bus.read()
+
+
+def test_a_plant_of_another_contract_is_refused_naming_the_difference(contract, plant):
+    position = replace(contract.observations[0], scale=(1.0, 2.0))
+    other = replace(contract, observations=(position, *contract.observations[1:]))
+    with pytest.raises(ContractError, match=r"observations\[0\]\.scale"):
+        PlantBus(other, plant[1]).open()
 
 
 def test_a_second_plant_on_one_socket_is_refused_and_a_dead_ones_is_replaced(plant):

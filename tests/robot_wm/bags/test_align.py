@@ -332,3 +332,10 @@ def test_a_stream_that_is_always_slow_is_not_a_gap():
 
 def test_a_bag_can_be_given_open_or_by_path(two_seconds):
     assert len(align(open_bag(two_seconds), robot())) == len(align(str(two_seconds), robot())) == 1
+
+
+def test_a_bag_of_our_own_recorder_is_read_under_a_contract_drafted_from_foreign_logs(two_seconds):
+    foreign = robot(action=robot_data()["action"] | {"topic": "joint_commands"})
+    (episode,) = align(two_seconds, foreign)
+    (expected,) = align(two_seconds, robot())
+    assert np.array_equal(episode.action, expected.action)

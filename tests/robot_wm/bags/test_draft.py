@@ -45,6 +45,13 @@ def test_topics_joints_rates_ranges_and_delays_are_found(tmp_path):
     assert (action.low, action.high) == ((-2.4,), (2.4,))
 
 
+def test_without_a_reward_the_draft_learns_the_motion(tmp_path):
+    draft = draft_contract(logged(tmp_path / "bag"), "mine")
+    assert [o.anchored for o in draft.contract.observations] == [True, False]
+    assert not draft.contract.rewarded
+    assert any(guess.startswith("reward: none recorded") for guess in draft.guesses)
+
+
 def test_the_drafts_file_is_valid_and_aligns_its_own_bag(tmp_path):
     bag = logged(tmp_path / "bag")
     draft = draft_contract(bag, "mine")

@@ -1,5 +1,6 @@
 """Logs of real robots, where they are: `../shared/real_bags` beside the repository."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from robot_wm.bags.reader import open_bag
 from robot_wm.bags.storage import find_bags
 from robot_wm.contract import parse_contract
 
-REAL = Path(__file__).resolve().parents[3].parent / "shared" / "real_bags"
+REAL = Path(os.environ.get("ROBOT_WM_REAL_BAGS", Path(__file__).resolve().parents[4] / "shared" / "real_bags"))
 JOINTS = ["shoulder", "elbow"]
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real-hardware bags are not at {REAL}")
