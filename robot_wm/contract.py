@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from robot_wm.errors import ContractError
+from robot_wm.field_reader import FieldReader, short
 
 ENCODINGS = ("linear", "angle")
 FIELDS = ("position", "velocity", "effort", "data")
@@ -193,7 +193,7 @@ def load_contract(path: Path | str) -> Contract:
 
 def parse_contract(data: Any, source: str = "contract") -> Contract:
     """Build a validated contract from plain data; `source` names it in errors. Raises ContractError."""
-    reader = _Reader(source)
+    reader = FieldReader(source)
     table = reader.table(data, "", Contract, required=("name", "model_hz", "observations", "action"))
     items = reader.listing(table["observations"], "observations")
     if not items:
@@ -220,7 +220,7 @@ def parse_contract(data: Any, source: str = "contract") -> Contract:
     )
 
 
-def _require_centred(reader: _Reader, observations: tuple[Observation, ...], action: Action) -> None:
+def _require_centred(reader: FieldReader, observations: tuple[Observation, ...], action: Action) -> None:
     for i, item in enumerate(observations):
         if any(item.mean):
             raise reader.fail(f"observations[{i}].mean", "must be 0 for a mirrored robot")
@@ -228,7 +228,7 @@ def _require_centred(reader: _Reader, observations: tuple[Observation, ...], act
         raise reader.fail("action.low", "must be minus action.high for a mirrored robot")
 
 
-def _observation(reader: _Reader, data: Any, where: str) -> Observation:
+def _observation(reader: FieldReader, data: Any, where: str) -> Observation:
     table = reader.table(data, where, Observation, required=("name", "topic", "field", "names"))
     names = reader.names(table["names"], f"{where}.names")
     size = len(names)
@@ -250,7 +250,7 @@ def _observation(reader: _Reader, data: Any, where: str) -> Observation:
     )
 
 
-def _action(reader: _Reader, data: Any) -> Action:
+def _action(reader: FieldReader, data: Any) -> Action:
     table = reader.table(data, "action", Action, required=("names", "mode", "low", "high"))
     names = reader.names(table["names"], "action.names")
     size = len(names)
@@ -283,7 +283,7 @@ def _action(reader: _Reader, data: Any) -> Action:
     )
 
 
-def _safety(reader: _Reader, data: Any) -> Safety:
+def _safety(reader: FieldReader, data: Any) -> Safety:
     table = reader.table(data, "safety", Safety)
     defaults = Safety()
     position = {}
@@ -309,90 +309,12 @@ def _safety(reader: _Reader, data: Any) -> Safety:
     )
 
 
-def _reward(reader: _Reader, data: Any) -> Reward:
+def _reward(reader: FieldReader, data: Any) -> Reward:
     table = reader.table(data, "reward", Reward)
     function = reader.text(table.get("function", ""), "reward.function")
     if function and function.count(":") != 1:
         raise ContractError(f"{reader.source}: reward.function: {function!r} must read package.module:function")
     return Reward(topic=reader.text(table.get("topic", "reward"), "reward.topic"), function=function)
-
-
-class _Reader:
-    """Turns plain YAML data into typed values, or raises a ContractError that names the field."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def fail(self, where: str, text: str) -> ContractError:
-        return ContractError(f"{self.source}: {where}: {text}" if where else f"{self.source}: {text}")
-
-    def mapping(self, data: Any, where: str) -> dict[str, Any]:
-        if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-            raise self.fail(where, f"must be a table with named fields, got {_short(data)}")
-        return data
-
-    def table(self, data: Any, where: str, kind: type, required: tuple[str, ...] = ()) -> dict[str, Any]:
-        table = self.mapping(data, where)
-        known = {f.name for f in fields(kind)}
-        prefix = f"{where}." if where else ""
-        for key in table:
-            if key not in known:
-                raise self.fail(f"{prefix}{key}", f"unknown field; known are {', '.join(sorted(known))}")
-        for key in required:
-            if key not in table:
-                raise self.fail(f"{prefix}{key}", "is missing")
-        return table
-
-    def listing(self, data: Any, where: str) -> list[Any]:
-        if not isinstance(data, list | tuple):
-            raise self.fail(where, f"must be a list, got {_short(data)}")
-        return list(data)
-
-    def text(self, data: Any, where: str) -> str:
-        if not isinstance(data, str):
-            raise self.fail(where, f"must be text, got {_short(data)}")
-        return data
-
-    def flag(self, data: Any, where: str) -> bool:
-        if not isinstance(data, bool):
-            raise self.fail(where, f"must be true or false, got {_short(data)}")
-        return data
-
-    def choice(self, data: Any, where: str, options: tuple[str, ...]) -> str:
-        if data not in options:
-            raise self.fail(where, f"must be one of {', '.join(options)}, got {_short(data)}")
-        return str(data)
-
-    def names(self, data: Any, where: str) -> tuple[str, ...]:
-        names = tuple(self.text(item, where) for item in self.listing(data, where))
-        if not names or len(set(names)) != len(names):
-            raise self.fail(where, f"must be a list of different names, got {_short(data)}")
-        return names
-
-    def texts(self, data: Any, where: str, size: int, options: tuple[str, ...] = ()) -> tuple[str, ...]:
-        items = [data] * size if isinstance(data, str) else self.listing(data, where)
-        self._sized(items, where, size)
-        return tuple(self.choice(i, where, options) if options else self.text(i, where) for i in items)
-
-    def number(self, data: Any, where: str, above: float = -math.inf, at_least: float = -math.inf) -> float:
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
-            raise self.fail(where, f"must be a finite number, got {_short(data)}")
-        if data <= above:
-            raise self.fail(where, f"must be above {above:g}, got {data:g}")
-        if data < at_least:
-            raise self.fail(where, f"must be at least {at_least:g}, got {data:g}")
-        return float(data)
-
-    def numbers(self, data: Any, where: str, size: int | None = None, above: float = -math.inf) -> tuple[float, ...]:
-        scalar = isinstance(data, int | float) and not isinstance(data, bool)
-        items = [data] * (size or 1) if scalar else self.listing(data, where)
-        if size is not None:
-            self._sized(items, where, size)
-        return tuple(self.number(item, f"{where}[{i}]", above=above) for i, item in enumerate(items))
-
-    def _sized(self, items: list[Any], where: str, size: int) -> None:
-        if len(items) != size:
-            raise self.fail(where, f"must have {size} entries (one per name), got {len(items)}")
 
 
 def tighten(contract: Contract, low: tuple[float, ...], high: tuple[float, ...]) -> Contract:
@@ -417,9 +339,4 @@ def _differences(path: str, ours: Any, theirs: Any) -> list[str]:
     nested = isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs)
     if nested and any(isinstance(item, dict) for item in ours):
         return [d for i in range(len(ours)) for d in _differences(f"{path}[{i}]", ours[i], theirs[i])]
-    return [] if ours == theirs else [f"{path}: {_short(ours)} != {_short(theirs)}"]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return [] if ours == theirs else [f"{path}: {short(ours)} != {short(theirs)}"]

@@ -90,17 +90,23 @@ def flywheel(
     from_bundle: Annotated[
         Path | None, typer.Option(help="Begin with a bundle's weights and play instead of from nothing.", exists=True)
     ] = None,
+    bags: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bag to learn from beside those collected; may be given again.", exists=True),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in --out.")] = False,
     json_: Json = False,
 ) -> None:
     """Collect, train and export again and again: from nothing to a bundle that does the task."""
+    import matplotlib  # noqa: F401 - the curve is plotted at the very end, and hours are lost without
+
     from robot_wm.cli import emit, progress
     from sim.flywheel import Flywheel, FlywheelConfig
 
     out = out or Path("runs") / f"flywheel-{task.replace(':', '_')}-{seed}"
     config = FlywheelConfig(
         task, minutes, seed, size, random_episodes=random_episodes, final_episodes=episodes,
-        from_bundle=str(from_bundle or ""),
+        from_bundle=str(from_bundle or ""), bags=tuple(map(str, bags or ())),
     )  # fmt: skip
     wheel = Flywheel(config, out, resume)
     with progress() as bar:

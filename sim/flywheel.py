@@ -23,7 +23,7 @@ from models.dataset import Dataset
 from models.export import BundleTemplate
 from models.train import Trainer, config_for, load_bundle_weights
 from models.world_model import WorldModel
-from robot_wm.bundle import PlannerDefaults, load_bundle
+from robot_wm.bundle import PlannerDefaults, add_metrics, load_bundle
 from robot_wm.errors import RunError
 from robot_wm.runs import code_version
 from sim.collector import Collect, Collector, Evaluate
@@ -51,6 +51,7 @@ class FlywheelConfig:
     selection_episodes: int = 3
     final_episodes: int = 10
     from_bundle: str = ""  # directory of a bundle whose weights and play to begin with; empty: from nothing
+    bags: tuple[str, ...] = ()  # to learn from beside those it collects
     planner: PlannerDefaults = field(default_factory=lambda: PlannerDefaults(samples=256, refinements=4, elites=32))
 
 
@@ -121,7 +122,7 @@ class Flywheel:
         paths = [self.out / bag for bag in bags]
         decisions = self.task.length * self.task.control_dt * self.task.contract.model_hz
         if self._trainer is None:
-            dataset = Dataset(paths, self.task.contract, cache_dir=self.out / "cache")
+            dataset = Dataset([*map(Path, self.config.bags), *paths], self.task.contract, cache_dir=self.out / "cache")
             self._trainer = Trainer(self.model, dataset, self._train)
             if (self.out / "checkpoint.pt").exists():
                 self._trainer.load(self.out / "checkpoint.pt")
@@ -172,6 +173,7 @@ class Flywheel:
         figures = collector.result()
         curve = self._state["curve"]
         _replace(self.out / "best", final)
+        add_metrics(final, {key: figures[key] for key in ("return_mean", "return_std", "returns", "seed")})
         figures |= {
             "frames": curve[-1]["frames"],
             "updates": curve[-1]["updates"],
@@ -189,12 +191,15 @@ class Flywheel:
         hashes = self._trainer.dataset.hashes if self._trainer else {}  # type: ignore[attr-defined]
         config = asdict(self.config)
         command = "robot-wm flywheel --task {task} --minutes {minutes:g} --seed {seed}".format(**config)
-        if self.config.from_bundle:
-            command += f" --from-bundle {self.config.from_bundle}"
+        command += "".join(f" --bags {bag}" for bag in self.config.bags)
+        usual = FlywheelConfig(self.config.task)
+        for option in ("size", "random_episodes", "from_bundle"):
+            if config[option] != getattr(usual, option):
+                command += f" --{option.replace('_', '-')} {config[option]}"
         return {
             "command": command,
             "config": config,
-            "bags": {Path(path).name: digest for path, digest in hashes.items()},
+            "bags": {path.removeprefix(f"{self.out}/bags/"): digest for path, digest in hashes.items()},
             "code": code_version(),
             "frames": len(self._state["curve"]) * self.task.length,
             "updates": self._trainer.step if self._trainer else 0,
@@ -221,7 +226,7 @@ class Flywheel:
             state: dict[str, Any] = json.loads((self.out / "state.json").read_text())
         except (OSError, ValueError) as error:
             raise RunError(f"{self.out}: nothing to resume: state.json cannot be read") from error
-        if state["config"] != self._identity():
+        if state["config"] != json.loads(json.dumps(self._identity())):
             raise RunError(f"{self.out}: was begun with another configuration: {state['config']}")
         return state
 

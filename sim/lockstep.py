@@ -100,10 +100,12 @@ class WorldModelAgent:
         planning_delay_s: float = 0.0,
         compensate: bool = True,
     ) -> None:
-        """Args:
-        publish: keep what the robot's nodes would publish, for the bag.
-        planning_delay_s: a plan can be played so long after the latent it is made from.
-        compensate: plan for the time at which a plan takes effect; otherwise for now, as if planning took no time.
+        """`contract` may know of an actuation delay that the model's own does not.
+
+        Args:
+            publish: keep what the robot's nodes would publish, for the bag.
+            planning_delay_s: a plan can be played so long after the latent it is made from.
+            compensate: plan for the time at which a plan takes effect; otherwise for now, as if planning took no time.
         """
         self.contract = contract
         self.model = model

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from robot_wm.bundle import GRAPHS, Manifest, PlannerDefaults, load_bundle, write_bundle
+from robot_wm.bundle import GRAPHS, Manifest, PlannerDefaults, add_metrics, load_bundle, write_bundle
 from robot_wm.contract import parse_contract
 from robot_wm.errors import BundleError, ContractError
 
@@ -72,6 +72,12 @@ def test_id_depends_on_the_content_alone(bundle, tmp_path):
     other = write_bundle(tmp_path / "other", manifest_for(contract), filler(contract, text="weights"))
     assert same.bundle_id == bundle.bundle_id
     assert other.bundle_id != bundle.bundle_id
+
+
+def test_metrics_can_be_added_and_the_id_stays(bundle):
+    rated = add_metrics(bundle.path, {"return_mean": 870.0})
+    assert (rated.bundle_id, rated.manifest.metrics) == (bundle.bundle_id, {"return_mean": 870.0})
+    assert not list(bundle.path.glob(".manifest*"))
 
 
 def test_altered_file_is_refused_by_name(bundle):

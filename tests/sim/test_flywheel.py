@@ -97,6 +97,7 @@ def test_the_bundle_it_leaves_says_what_made_it(wheel):
     bundle = load_bundle(out / "final")
 
     assert figures["bundle_id"] == bundle.bundle_id and figures["episodes"] == 1
+    assert bundle.manifest.metrics["return_mean"] == figures["return_mean"]
     said = bundle.manifest.provenance
     assert "robot-wm flywheel --task cartpole_swingup" in said["command"] and "--seed 0" in said["command"]
     assert said["bags"] and all(open_bag(out / "bags" / name).hash == digest for name, digest in said["bags"].items())
