@@ -1,10 +1,12 @@
 """A tiny flywheel, killed and resumed, and the bundle it leaves: evaluated to the same bytes, replayed to the same plans."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
-from models.export import BundleTemplate
+from models.export import BundleTemplate, load_world_model
 from robot_wm.backend import Model
 from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import PlannerDefaults, load_bundle
@@ -117,6 +119,29 @@ def test_one_seed_evaluates_to_the_same_bytes_and_leaves_a_run_that_replays(whee
     model = Model(load_bundle(final), "cpu")
     replayed = replay_plans([run / "bag"], {model.bundle_id: model})
     assert replayed["plans"] == replayed["identical"] == 500
+
+
+def test_it_goes_on_from_a_bundle_and_learns_from_given_bags_as_well(wheel, tmp_path):
+    out, _ = wheel
+    given = str(out / "bags" / "episode_0000")
+    config = replace(CONFIG, seed=1, from_bundle=str(out / "final"), bags=(given,))
+    clock = Clock()
+    rows = []
+
+    def two_rounds(row):
+        rows.append(row)
+        clock.now = 3600.0 * (len(rows) == 2)
+
+    second = Flywheel(config, tmp_path / "second", resume=False, clock=clock)
+    before = {name: weight.clone() for name, weight in second.model.state_dict().items()}
+    assert all(torch.equal(before[name], w) for name, w in load_world_model(out / "final").state_dict().items())
+    second.run(two_rounds)
+    assert rows[1]["updates"] == UPDATES
+    said = load_bundle(tmp_path / "second" / "final").manifest.provenance
+    assert f"--bags {given}" in said["command"] and f"--from-bundle {out / 'final'}" in said["command"]
+    assert set(said["bags"]) == {given, "episode_0000"}
+    again = Flywheel(config, tmp_path / "second", resume=True, clock=Clock())
+    assert len(again._state["curve"]) == 2
 
 
 def test_a_directory_that_does_not_fit_is_refused(wheel, tmp_path):
