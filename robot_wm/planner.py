@@ -18,7 +18,9 @@ from robot_wm.errors import BundleError
 from robot_wm.messages import FloatArray, Latent, Plan, PlanStats
 from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 
-FORGET = 0.9  # of the estimated cost, for each plan that had no time to refine
+FORGET = 0.9  # of the remembered costs, for each plan that had no time to refine
+REMEMBERED = 15  # refinements whose cost is remembered
+CAREFUL = 90.0  # percentile of those costs that has to fit for a second and later refinement
 UNLIMITED_RATE = 4.0  # normalised units per step: twice the whole range
 
 
@@ -29,7 +31,7 @@ class Carry:
     index: int = 0  # of the next plan
     start: int = 0  # time of the mean's first row [ns]
     mean: Float32 | None = None  # (H, A) normalised; None: no previous plan
-    refine_s: float = 0.0  # running estimate of one refinement's cost, warm-up excluded
+    costs: tuple[float, ...] = ()  # of the last refinements, newest last, warm-up excluded [s]
 
 
 class MppiPlanner:
@@ -89,10 +91,10 @@ class MppiPlanner:
         mean, source = self._warm_start(carry, start)
         std = np.full(self._shape, self.budget.std_max, np.float32)
         z = np.asarray(latent.values, np.float32)[None]
-        value, done, cost = 0.0, 0, carry.refine_s
-        if limit > 0 and self._fits(deadline, cost):
+        value, done, costs = 0.0, 0, carry.costs
+        if limit > 0 and self._fits(deadline, costs, done):
             proposals = self.model.propose(z, noise.standard_normal((self.budget.proposals, *self._shape), np.float32))
-            while done < limit and self._fits(deadline, cost):
+            while done < limit and self._fits(deadline, costs, done):
                 tick = self.clock.now()
                 result = self.model.refine(
                     latent=z, mean=mean, std=std, proposals=proposals, previous=before,
@@ -100,10 +102,10 @@ class MppiPlanner:
                     low=self._low, high=self._high, rate=self._rate,
                 )  # fmt: skip
                 mean, std, value = result.mean, result.std, result.value
-                cost = _smooth(cost, (self.clock.now() - tick) / NS_PER_S)
+                costs = (*costs[1 - REMEMBERED :], (self.clock.now() - tick) / NS_PER_S)
                 done, source = done + 1, "mppi"
         if done == 0:
-            cost *= FORGET  # one slow moment must not end refining for good
+            costs = tuple(FORGET * cost for cost in costs)  # one slow moment must not end refining for good
             mean = mean if source == "shifted" else self._policy_rollout(z)
             mean = self._bound(mean, before)
         answer = mean
@@ -118,10 +120,15 @@ class MppiPlanner:
             latent_age_s=(start - latent.stamp) / NS_PER_S,
         )
         plan = Plan(carry.index, start, self.grid.step, denormalise(self.contract, answer), latent.bundle_id, stats)
-        return replace(carry, index=carry.index + 1, start=start, mean=mean, refine_s=cost), plan
+        return replace(carry, index=carry.index + 1, start=start, mean=mean, costs=costs), plan
 
-    def _fits(self, deadline: int | None, cost: float) -> bool:
-        return deadline is None or self.clock.now() + cost * NS_PER_S <= deadline
+    def _fits(self, deadline: int | None, costs: tuple[float, ...], done: int) -> bool:
+        """Whether one more refinement is worth beginning: the first if it usually fits, for without it the plan is an old one; a
+        later one only if it nearly always does."""
+        if deadline is None or not costs:
+            return deadline is None or self.clock.now() <= deadline
+        cost = float(np.percentile(costs, CAREFUL if done else 50.0))
+        return self.clock.now() + cost * NS_PER_S <= deadline
 
     def _before(self, previous: FloatArray | None) -> Float32:
         neutral = np.clip(np.zeros(self._shape[1]), self.contract.action.low, self.contract.action.high)
@@ -149,11 +156,3 @@ class MppiPlanner:
             before = np.clip(np.clip(row, before - self._rate, before + self._rate), self._low, self._high)
             bounded[i] = before
         return bounded
-
-
-def _smooth(estimate: float, sample: float) -> float:
-    """Follow a rising cost at once and a falling one slowly: being late is worse than refining once less."""
-    if estimate == 0.0:
-        return sample
-    weight = 0.5 if sample > estimate else 0.05
-    return estimate + weight * (sample - estimate)

@@ -62,7 +62,7 @@ class Replanner:
         if latent.bundle_id != self.current and latent.bundle_id in self.planners:
             previous, self.current = self.current, latent.bundle_id
             self.planners = {name: p for name, p in self.planners.items() if name in (previous, self.current)}
-            self.carry = replace(self.carry, refine_s=0.0)
+            self.carry = replace(self.carry, costs=())
         self._latent = latent
 
     def fresh(self, start: int) -> bool:

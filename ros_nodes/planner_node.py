@@ -47,7 +47,7 @@ class PlannerNode(Base):
         self.count("threads", 1, 1, 64, "Threads of the planning graphs")
         self.count("every_steps", 1, 1, 100, "Model steps between two plans")
         self.number("budget_s", 0.0, 0.0, 1.0, "Begin at the latest this long before a plan's start [s]; 0: 0.7 period")
-        self.number("margin_s", 0.003, 0.0, 0.1, "A plan is ready this long before it starts [s]")
+        self.number("margin_s", 0.002, 0.0, 0.1, "A plan is ready this long before it starts [s]")
         self.number("latent_stale_s", 0.2, 0.01, 10.0, "Without a latent younger than this no plan is made [s]")
 
     def configure(self) -> None:

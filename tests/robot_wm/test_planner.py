@@ -73,6 +73,13 @@ def test_one_slow_moment_does_not_end_refining_for_good():
     assert sources[0] != "mppi" and sources[-1] == "mppi"
 
 
+def test_a_rare_slow_refinement_costs_no_plan_its_first_one_but_makes_the_others_careful():
+    planner, clock = planner_with(cost=3 * MS)
+    carry = Carry(costs=(0.003,) * 12 + (0.009,) * 3)
+    _, plan = planner.plan(carry, LATENT, STEP, deadline=clock.now() + 8 * MS)
+    assert (plan.stats.source, plan.stats.refinements) == ("mppi", 1)
+
+
 @pytest.mark.parametrize("elapsed", [0, 1, 2])
 def test_the_warm_start_is_shifted_by_elapsed_time(elapsed):
     planner, _ = planner_with()
