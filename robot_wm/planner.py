@@ -20,7 +20,7 @@ from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 
 FORGET = 0.9  # of the remembered costs, for each plan that had no time to refine
 REMEMBERED = 15  # refinements whose cost is remembered
-CAREFUL = 90.0  # percentile of those costs that has to fit for a second and later refinement
+EAGER, CAREFUL = 25.0, 90.0  # percentile of those costs that has to fit for the first refinement, and for later ones
 UNLIMITED_RATE = 4.0  # normalised units per step: twice the whole range
 
 
@@ -123,11 +123,11 @@ class MppiPlanner:
         return replace(carry, index=carry.index + 1, start=start, mean=mean, costs=costs), plan
 
     def _fits(self, deadline: int | None, costs: tuple[float, ...], done: int) -> bool:
-        """Whether one more refinement is worth beginning: the first if it usually fits, for without it the plan is an old one; a
+        """Whether one more refinement is worth beginning: the first if it may well fit, for without it the plan is an old one; a
         later one only if it nearly always does."""
         if deadline is None or not costs:
             return deadline is None or self.clock.now() <= deadline
-        cost = float(np.percentile(costs, CAREFUL if done else 50.0))
+        cost = float(np.percentile(costs, CAREFUL if done else EAGER))
         return self.clock.now() + cost * NS_PER_S <= deadline
 
     def _before(self, previous: FloatArray | None) -> Float32:
