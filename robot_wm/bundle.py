@@ -70,6 +70,13 @@ class Bundle:
     def bundle_id(self) -> str:
         return self.manifest.bundle_id
 
+    def require_reward(self) -> None:
+        """Raise BundleError where the model learned the motion alone: it can predict, but has nothing to plan for."""
+        if not self.contract.rewarded:
+            raise BundleError(
+                f"{self.path}: was trained without a reward: it can predict, but there is nothing to plan for"
+            )
+
     def graph(self, name: str) -> Path:
         return self.path / "graphs" / f"{name}.onnx"
 

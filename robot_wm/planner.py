@@ -20,7 +20,7 @@ from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 
 FORGET = 0.9  # of the remembered costs, for each plan that had no time to refine
 REMEMBERED = 15  # refinements whose cost is remembered
-EAGER, CAREFUL = 25.0, 90.0  # percentile of those costs that has to fit for the first refinement, and for later ones
+EAGER, CAREFUL = 0.25, 0.9  # quantile of those costs that has to fit for the first refinement, and for later ones
 UNLIMITED_RATE = 4.0  # normalised units per step: twice the whole range
 
 
@@ -127,7 +127,7 @@ class MppiPlanner:
         later one only if it nearly always does."""
         if deadline is None or not costs:
             return deadline is None or self.clock.now() <= deadline
-        cost = float(np.percentile(costs, CAREFUL if done else EAGER))
+        cost = sorted(costs)[round((CAREFUL if done else EAGER) * (len(costs) - 1))]
         return self.clock.now() + cost * NS_PER_S <= deadline
 
     def _before(self, previous: FloatArray | None) -> Float32:

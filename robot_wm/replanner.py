@@ -100,6 +100,8 @@ class Replanner:
             NoLatent: saying why there is nothing to plan from; the motor node then holds by itself.
         """
         planner, latent = self._usable(start)
+        while len(self._plans) > 1 and self._plans[0].end <= latent.stamp:
+            self._plans.popleft()  # over before anything that is predicted
         committed = list(self._plans) if self._playing else []
         actions = self._between(latent.stamp, start, committed)
         values = latent.values.astype(np.float32)

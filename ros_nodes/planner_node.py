@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robot_wm.backend import Model
 from robot_wm.bundle import Bundle
-from robot_wm.errors import BackendError, RunError
+from robot_wm.errors import BackendError
 from robot_wm.mailbox import Mailbox
 from robot_wm.messages import Applied, Event, Latent, Plan
 from robot_wm.planner import MppiPlanner
@@ -47,16 +47,15 @@ class PlannerNode(Base):
         self.count("threads", 1, 1, 64, "Threads of the planning graphs")
         self.count("every_steps", 1, 1, 100, "Model steps between two plans")
         self.number("budget_s", 0.0, 0.0, 1.0, "Begin at the latest this long before a plan's start [s]; 0: 0.7 period")
-        self.number("margin_s", 0.002, 0.0, 0.1, "A plan is ready this long before it starts [s]")
+        self.number(
+            "margin_s", 0.002, 0.0, 0.1, "A plan is ready this long before its first command has to be sent [s]"
+        )
         self.number("latent_stale_s", 0.2, 0.01, 10.0, "Without a latent younger than this no plan is made [s]")
 
     def configure(self) -> None:
         self.contract = self.read_contract()
         bundle = self.read_bundle(self.contract)
-        if not self.contract.rewarded:
-            raise RunError(
-                f"{bundle.path}: was trained without a reward: it can predict, but there is nothing to plan for"
-            )
+        bundle.require_reward()
         self._inbox: Mailbox[Item] = Mailbox(4096)
         self._period = Grid(self.contract.model_hz).step * int(self.value("every_steps"))
         self._budget = round(self.value("budget_s") * NS_PER_S) or round(0.7 * self._period)

@@ -87,12 +87,9 @@ def _contract(stack: Stack) -> Contract:
     """The contract the run is by, checked against the bundle before any process starts."""
     contract = load_contract(stack.contract) if stack.contract is not None else None
     if stack.bundle is not None:
-        found = load_bundle(stack.bundle, contract).contract
-        if not found.rewarded:
-            raise RunError(
-                f"{stack.bundle}: it was trained without a reward, so it can predict but there is nothing to plan for"
-            )
-        return found
+        bundle = load_bundle(stack.bundle, contract)
+        bundle.require_reward()
+        return bundle.contract
     if contract is None:
         raise RunError("a contract or a bundle is needed")
     return contract
