@@ -108,8 +108,10 @@ class Optimiser:
         return torch.stack(norms)
 
     def _schedule(self, update: int) -> None:
-        fraction = min(update / self.config.decay, 1.0)
-        factor = min(1.0, (update + 1) / WARM_UP) * (FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * fraction)))
+        self.scale_rate(min(1.0, (update + 1) / WARM_UP) * falling(update / self.config.decay, FLOOR))
+
+    def scale_rate(self, factor: float) -> None:
+        """Learn at `factor` times the configured rates from now on."""
         for group in self._adam.param_groups:
             group["lr"] = factor * self._rates[group["name"]]
 
@@ -129,6 +131,11 @@ class Optimiser:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._adam.load_state_dict(state["adam"])
         self._average.copy_(state["average"])
+
+
+def falling(fraction: float, floor: float) -> float:
+    """From 1 to `floor` along half a cosine, as `fraction` goes from 0 to 1 (SGDR, arXiv 1608.03983)."""
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
 
 
 def _flatten(parameters: list[nn.Parameter]) -> Tensor:

@@ -155,6 +155,10 @@ class Trainer:
         observation, mask = (torch.from_numpy(np.asarray(x[:, 0], np.float32)) for x in (batch.observation, batch.mask))
         self.model.standardise(observation, mask)
 
+    def scale_rate(self, factor: float) -> None:
+        """Learn at `factor` times the configured rates from now on."""
+        self._optimiser.scale_rate(factor)
+
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the model has the running average of its weights, which is what bundles are made of."""
         return self._optimiser.averaged()

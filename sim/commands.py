@@ -79,6 +79,7 @@ def evaluate(
 def flywheel(
     task: Annotated[str, typer.Option(help="cartpole_swingup or dmc:<domain>-<task>.")],
     minutes: Annotated[float, typer.Option(help="Time budget, the final evaluation included [min].", min=0.1)] = 30.0,
+    frames: Annotated[int, typer.Option(help="Simulator frames to stop after; 0: when the time is up.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights, data and noise.")] = 0,
     size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
     random_episodes: Annotated[int, typer.Option(help="Episodes of random actions first.", min=1)] = 5,
@@ -105,7 +106,7 @@ def flywheel(
 
     out = out or Path("runs") / f"flywheel-{task.replace(':', '_')}-{seed}"
     config = FlywheelConfig(
-        task, minutes, seed, size, random_episodes=random_episodes, final_episodes=episodes,
+        task, minutes, frames, seed, size, random_episodes=random_episodes, final_episodes=episodes,
         from_bundle=str(from_bundle or ""), bags=tuple(map(str, bags or ())),
     )  # fmt: skip
     wheel = Flywheel(config, out, resume)

@@ -21,6 +21,7 @@ import torch
 
 from models.dataset import Dataset
 from models.export import BundleTemplate
+from models.optimiser import falling
 from models.train import Trainer, config_for, load_bundle_weights
 from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults, add_metrics, load_bundle
@@ -34,6 +35,7 @@ FINAL_SEED = 900_000  # episodes of the reported figure, never used for choosing
 COLLECT_SEED = 10_000
 CLEARLY_WORSE = 0.9  # return of the newest relative to that of the best
 CHUNK = 10  # updates between looks at whether a core is free
+SETTLE, SLOWEST = 0.6, 0.05  # after this part of the budget the learning rate falls, to this factor at its end
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class FlywheelConfig:
 
     task: str
     minutes: float = 30.0
+    frames: int = 0  # simulator frames after which it stops with time left; 0: the time alone decides
     seed: int = 0
     size: str = "nano"
     batch: int = 256
@@ -132,6 +135,7 @@ class Flywheel:
                     self._trainer.standardise()
         else:
             self._trainer.dataset.add(paths[-1])  # type: ignore[attr-defined]
+        self._trainer.scale_rate(falling((self._spent() - SETTLE) / (1.0 - SETTLE), SLOWEST))
         return self._update(self._trainer, round(decisions * self.config.updates_per_decision), busy)
 
     @staticmethod
@@ -193,7 +197,7 @@ class Flywheel:
         command = "robot-wm flywheel --task {task} --minutes {minutes:g} --seed {seed}".format(**config)
         command += "".join(f" --bags {bag}" for bag in self.config.bags)
         usual = FlywheelConfig(self.config.task)
-        for option in ("size", "random_episodes", "from_bundle"):
+        for option in ("frames", "size", "random_episodes", "from_bundle"):
             if config[option] != getattr(usual, option):
                 command += f" --{option.replace('_', '-')} {config[option]}"
         return {
@@ -201,7 +205,7 @@ class Flywheel:
             "config": config,
             "bags": {path.removeprefix(f"{self.out}/bags/"): digest for path, digest in hashes.items()},
             "code": code_version(),
-            "frames": len(self._state["curve"]) * self.task.length,
+            "frames": self._frames(),
             "updates": self._trainer.step if self._trainer else 0,
         }
 
@@ -210,7 +214,16 @@ class Flywheel:
         curve = self._state["curve"]
         episodes = self.config.final_episodes + self.config.selection_episodes
         round_s = self._round_s if len(curve) > self.config.random_episodes + 1 else 0.0
-        return self._elapsed() + 1.2 * round_s + episodes * self._play_s < 60.0 * self.config.minutes
+        in_time = self._elapsed() + 1.2 * round_s + episodes * self._play_s < 60.0 * self.config.minutes
+        return in_time and not 0 < self.config.frames <= self._frames()
+
+    def _spent(self) -> float:
+        """How much of the budget is gone: of the time, or of the frames where that is more."""
+        time_spent = self._elapsed() / (60.0 * self.config.minutes)
+        return max(time_spent, self._frames() / self.config.frames) if self.config.frames else time_spent
+
+    def _frames(self) -> int:
+        return len(self._state["curve"]) * self.task.length
 
     def _elapsed(self) -> float:
         return float(self._state["seconds"]) + self._clock() - self._began
@@ -231,8 +244,8 @@ class Flywheel:
         return state
 
     def _identity(self) -> dict[str, Any]:
-        """The configuration without the time budget, which may grow."""
-        return {key: value for key, value in asdict(self.config).items() if key != "minutes"}
+        """The configuration without the budget, which may grow."""
+        return {key: value for key, value in asdict(self.config).items() if key not in ("minutes", "frames")}
 
     def _save(self) -> None:
         """Checkpoint and state, each whole or not at all."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eager_reference import EagerTrainer
-from models.optimiser import AVERAGED
+from models.optimiser import AVERAGED, falling
 from models.train import TrainConfig, Trainer, config_for, discount_for
 from models.world_model import WorldModel
 from robot_wm.errors import RunError
@@ -48,6 +48,18 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path) -> None:
 def test_the_same_seed_trains_the_same_model() -> None:
     assert make(seed=3).update(4) == make(seed=3).update(4)
     assert make(seed=3).update(1) != make(seed=4).update(1)
+
+
+def test_the_rate_can_be_scaled_while_training() -> None:
+    trainer = make()
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.scale_rate(0.0)
+    trainer.update(1)
+    assert all(torch.equal(p, q) for p, q in zip(trainer.model.parameters(), before, strict=True))
+    trainer.scale_rate(falling(0.5, floor=0.5))
+    trainer.update(1)
+    moved = [(p - q).abs().max() for p, q in zip(trainer.model.parameters(), before, strict=True)]
+    assert 0.7 * 3e-4 < max(moved) < 0.8 * 3e-4  # Adam's second step
 
 
 def test_several_updates_follow_the_plain_reference() -> None:

@@ -45,7 +45,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The directory and the figures of three rounds: two, a kill, a resumption, one more until the time is up."""
+    """The directory and the figures of three rounds: two, a kill, a resumption, one more until the frames are there."""
     out = tmp_path_factory.mktemp("flywheel") / "wheel"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BundleTemplate, "trace", _once(BundleTemplate.trace))
@@ -53,10 +53,10 @@ def wheel(tmp_path_factory):
             Flywheel(CONFIG, out, resume=False, clock=Clock()).run(_kill_after(2))
         clock = Clock()
 
-        def time_is_up(row):
-            clock.now = 3600.0
+        def a_second_passes(row):
+            clock.now = 1.0
 
-        figures = Flywheel(CONFIG, out, resume=True, clock=clock).run(time_is_up)
+        figures = Flywheel(replace(CONFIG, frames=3000), out, resume=True, clock=clock).run(a_second_passes)
     return out, figures
 
 
@@ -101,7 +101,7 @@ def test_the_bundle_it_leaves_says_what_made_it(wheel):
     assert figures["bundle_id"] == bundle.bundle_id and figures["episodes"] == 1
     assert bundle.manifest.metrics["return_mean"] == figures["return_mean"]
     said = bundle.manifest.provenance
-    assert "robot-wm flywheel --task cartpole_swingup" in said["command"] and "--seed 0" in said["command"]
+    assert "robot-wm flywheel --task cartpole_swingup" in said["command"] and "--frames 3000" in said["command"]
     assert said["bags"] and all(open_bag(out / "bags" / name).hash == digest for name, digest in said["bags"].items())
 
 
