@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 import torch
 
+from models.costs import cost_of
 from models.graphs import SIGNATURES, graph_modules, reweight, trace
 from models.networks import Sizes
 from models.parity import TOLERANCE, TOLERANCES, Draw, as_golden, golden_sample, parity
@@ -88,7 +89,8 @@ class BundleTemplate:
         )
         model = _distinct(_portable(world_model, contract))
         draw = Draw(model, contract, manifest.planner, seed=0)
-        modules = graph_modules(model, manifest.planner, manifest.discount, terminations)
+        cost = cost_of(model, contract)
+        modules = graph_modules(model, manifest.planner, manifest.discount, terminations, cost)
         graphs = {name: trace(name, module, draw.inputs(name)) for name, module in modules.items()}
         for name, graph in graphs.items():
             onnx.helper.set_model_props(graph, _metadata(name, contract, terminations))
@@ -122,7 +124,8 @@ class BundleTemplate:
                 f"{path}: a model of size {world_model.sizes.name} does not fit graphs of {self.manifest.size}"
             )
         model = _portable(world_model, self.contract)
-        modules = graph_modules(model, self.manifest.planner, self.manifest.discount, self.terminations)
+        cost = cost_of(model, self.contract)
+        modules = graph_modules(model, self.manifest.planner, self.manifest.discount, self.terminations, cost)
         for graph, module in modules.items():
             reweight(self._graphs[graph], module)
         rounds = [Draw(model, self.contract, self.manifest.planner, seed + i) for i in range(draws)]

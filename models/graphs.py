@@ -40,8 +40,11 @@ SIGNATURES = {
     "heads": Signature(("latent", "action"), ("reward", "value", "disagreement")),
     "propose": Signature(("latent", "noise"), ("proposals",), batched=False),
     "refine": Signature(
-        ("latent", "mean", "std", "noise", "proposals", "low", "high", "rate", "previous"),
-        ("next_mean", "next_std", "best", "value", "elite_value"),
+        (
+            *("latent", "mean", "std", "noise", "proposals", "low", "high", "rate", "previous"),
+            *("temperature", "action_cost", "change_cost", "disagreement_cost"),
+        ),
+        ("next_mean", "next_std", "best", "value", "elite_value", "disagreement"),
         batched=False,
     ),
     "readout": Signature(("latent",), ("observation",)),
@@ -77,14 +80,18 @@ class Heads(Verb):
 
 
 def graph_modules(
-    model: WorldModel, planner: PlannerDefaults, discount: float, terminations: bool = False
+    model: WorldModel,
+    planner: PlannerDefaults,
+    discount: float,
+    terminations: bool = False,
+    cost: nn.Module | None = None,
 ) -> dict[str, nn.Module]:
-    """Every graph's module, in evaluation mode, on the model's weights as they are now."""
+    """Every graph's module, in evaluation mode, on the model's weights as they are now; arguments as `Refine`'s."""
     modules: dict[str, nn.Module] = {name: Verb(model, name) for name in ("encode", "posterior", "prior", "readout")}
     modules["policy"] = Policy(model, "policy")
     modules["heads"] = Heads(model, "heads")
     modules["propose"] = Propose(model, planner.horizon)
-    modules["refine"] = Refine(model, planner, discount, terminations)
+    modules["refine"] = Refine(model, planner, discount, terminations, cost)
     return {name: modules[name].eval() for name in SIGNATURES}
 
 

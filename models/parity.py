@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.graphs import SIGNATURES, evaluate
-from models.planner_graph import Refine, bounded
+from models.planner_graph import Refine
 from models.world_model import WorldModel
 from robot_wm.backend import Float32
 from robot_wm.bundle import PlannerDefaults
@@ -26,6 +26,7 @@ TOLERANCES = {"propose": 1e-3, "refine": 1e-3}
 TIE = 1e-5  # scores closer than this, relative to the largest, may change places between two implementations
 SHORT = 0.02  # length of a (cosine, sine) pair below which its angle is not compared
 BATCH = 16
+SAMPLED = ("mean", "std", "noise", "proposals", "low", "high", "rate", "previous")  # inputs of `Refine.samples`
 
 
 class Draw:
@@ -100,6 +101,10 @@ class Draw:
             "high": 0.9 + 0.1 * self._uniform(actions),
             "rate": 1.5 + 0.3 * self._uniform(actions),
             "previous": 0.2 * self._uniform(actions),
+            "temperature": 0.5 + 0.1 * self._uniform(),
+            "action_cost": 0.1 + 0.1 * self._uniform(actions),
+            "change_cost": 0.1 + 0.1 * self._uniform(actions),
+            "disagreement_cost": 0.1 + 0.1 * self._uniform(),
         }
 
     def _normal(self, *shape: int) -> Tensor:
@@ -140,10 +145,10 @@ def golden_sample(
 
 def elite_gap(module: Refine, inputs: Mapping[str, Tensor]) -> float:
     """Smaller distance, relative to the best score, of best to second and of the last elite to the next sample."""
-    samples = torch.cat([inputs["mean"] + inputs["std"] * inputs["noise"], inputs["proposals"]])
-    samples = bounded(samples, inputs["low"], inputs["high"], inputs["rate"], inputs["previous"])
     with torch.no_grad():
-        scores = module.score(inputs["latent"], samples).sort(descending=True).values
+        samples = module.samples(*(inputs[key] for key in SAMPLED))
+        costs = (inputs[key] for key in ("previous", "action_cost", "change_cost", "disagreement_cost"))
+        scores = module.evaluate(inputs["latent"], samples, *costs)[0].sort(descending=True).values
     elites = module.planner.elites
     gap = torch.minimum(scores[0] - scores[1], scores[elites - 1] - scores[elites])
     return float(gap / scores[0].abs().clamp(min=1e-3))

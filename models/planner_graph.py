@@ -46,12 +46,18 @@ class Refine(nn.Module):
     """Graph `refine`: sample, roll out, score, and move the proposal towards the elites."""
 
     def __init__(
-        self, model: WorldModel, planner: PlannerDefaults, discount: float, terminations: bool = False
+        self,
+        model: WorldModel,
+        planner: PlannerDefaults,
+        discount: float,
+        terminations: bool = False,
+        cost: nn.Module | None = None,
     ) -> None:
-        """`terminations`: weigh what follows by the predicted probability that the episode goes on."""
+        """`terminations`: weigh what follows by the predicted probability that the episode goes on; `cost` as `models.costs`."""
         super().__init__()
         self.planner = planner
         self.discount = discount
+        self.cost = cost
         latent = model.latent_size
         self.reward = PlanMlp(hidden_layers(model.reward_head), centred(last_layer(model.reward_head)), latent)
         self.anchored = None if model.anchors is None else model  # its prior is no plain MLP
@@ -76,27 +82,62 @@ class Refine(nn.Module):
         high: Tensor,
         rate: Tensor,
         previous: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        temperature: Tensor,
+        action_cost: Tensor,
+        change_cost: Tensor,
+        disagreement_cost: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """One refinement; shapes as in docs/architecture.md, actions normalised.
 
         `value` is the score of `best` as it is: not a number only when no rollout at all was finite.
         """
         planner = self.planner
-        samples = torch.cat([mean + std * noise, proposals], dim=0)
-        samples = bounded(samples, low, high, rate, previous)
-        raw = self.score(latent, samples)
+        samples = self.samples(mean, std, noise, proposals, low, high, rate, previous)
+        raw, disagreement = self.evaluate(latent, samples, previous, action_cost, change_cost, disagreement_cost)
         scores = torch.where(raw.abs() < -WORST, raw, torch.full_like(raw, WORST))  # false for NaN, too
         elite_scores, index = torch.topk(scores, planner.elites)
         elites = samples[index]
-        weights = torch.softmax(planner.temperature * (elite_scores - elite_scores[0]), dim=0)[:, None, None]
+        weights = torch.softmax(temperature * (elite_scores - elite_scores[0]), dim=0)[:, None, None]
         next_mean = (weights * elites).sum(0)
         variance = (weights * (elites - next_mean).square()).sum(0)
         next_std = variance.sqrt().clamp(planner.std_min, planner.std_max)
         next_mean = bounded(next_mean[None], low, high, rate, previous)[0]  # convex already: this removes rounding
-        return next_mean, next_std, elites[0], raw[index[0]], elite_scores.mean()
+        doubt = torch.where(elite_scores > WORST, disagreement[index], torch.zeros_like(elite_scores))
+        doubt = (weights.flatten() * doubt).sum()
+        return next_mean, next_std, elites[0], raw[index[0]], elite_scores.mean(), doubt
 
-    def score(self, latent: Tensor, samples: Tensor) -> Tensor:
-        """Expected return (N,) of each sequence (N, H, A) from one latent (1, L): discounted rewards, then the value."""
+    def samples(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        noise: Tensor,
+        proposals: Tensor,
+        low: Tensor,
+        high: Tensor,
+        rate: Tensor,
+        previous: Tensor,
+    ) -> Tensor:
+        """The sequences (N, H, A) that are scored."""
+        return bounded(torch.cat([mean + std * noise, proposals], dim=0), low, high, rate, previous)
+
+    def evaluate(
+        self,
+        latent: Tensor,
+        samples: Tensor,
+        previous: Tensor,
+        action_cost: Tensor,
+        change_cost: Tensor,
+        disagreement_cost: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Score less costs (N,) of sequences (N, H, A), and the value heads' disagreement (N,)."""
+        value, disagreement = self.score(latent, samples)
+        change = samples - torch.cat([previous.expand(len(samples), 1, -1), samples[:, :-1]], dim=1)
+        cost = (action_cost * samples.square() + change_cost * change.square()).sum((1, 2))
+        return value - cost - disagreement_cost * disagreement, disagreement
+
+    def score(self, latent: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each sequence (N, H, A) from one latent (1, L): its return (N,), which is discounted rewards, then the value, less
+        the contract's cost functions; and the standard deviation (N,) of the value heads in it."""
         count, actions = len(samples), samples.unbind(1)
         joint = self.steps(latent, actions)
         logits = [self.reward.of_shared(latent, actions[0])]
@@ -106,7 +147,11 @@ class Refine(nn.Module):
         end = torch.cat([z, torch.tanh(self.policy(z))], dim=1)
         logits += [head(end) for head in self.values]
         scalars = two_hot_mean(torch.cat(logits)).reshape(-1, count)  # rewards (H), values
-        parts = [*scalars[: len(actions)], scalars[len(actions) :].mean(0)]
+        rewards, values = list(scalars[: len(actions)]), scalars[len(actions) :]
+        if self.cost is not None:
+            after = [x[:, : latent.shape[1]] for x in joint]
+            rewards = [r - self.cost(z, a) for r, z, a in zip(rewards, after, actions, strict=True)]
+        parts = [*rewards, values.mean(0)]
         total = parts[0]
         factor: float | Tensor = 1.0
         for t, part in enumerate(parts[1:], 1):
@@ -115,7 +160,7 @@ class Refine(nn.Module):
                 after = joint[t - 1][:, : latent.shape[1]]
                 factor = factor * torch.sigmoid(-self.terminated(after).squeeze(-1))
             total = total + factor * part
-        return total
+        return total, factor * (values - parts[-1]).square().mean(0).sqrt()
 
     def steps(self, latent: Tensor, actions: tuple[Tensor, ...]) -> list[Tensor]:
         """Latents (N, L) after each step; but for the last of them, with the action (N, L + A) that follows."""

@@ -75,7 +75,7 @@ class Session:
         Raises:
             BackendError: a wrong name or shape, or a non-finite output (named).
         """
-        feed = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
+        feed = {name: np.asarray(value, np.float32, order="C") for name, value in inputs.items()}
         try:
             results = self._session.run(self.outputs, feed)
         except Exception as error:
@@ -95,6 +95,7 @@ class Refinement:
     best: Float32  # (H, A), the sample with the highest score
     value: float  # its score
     elite_value: float  # mean score of the elites
+    disagreement: float = 0.0  # of the value heads over the elites: standard deviation, model units
 
 
 class Model:
@@ -148,8 +149,8 @@ class Model:
     def refine(self, **inputs: Float32) -> Refinement:
         """One MPPI refinement; inputs as in docs/architecture.md."""
         out = self.sessions["refine"].run(**inputs)
-        value, elite_value = float(out["value"]), float(out["elite_value"])
-        return Refinement(out["next_mean"], out["next_std"], out["best"], value, elite_value)
+        scores = (float(out[name]) for name in ("value", "elite_value", "disagreement"))
+        return Refinement(out["next_mean"], out["next_std"], out["best"], *scores)
 
     def readout(self, latent: Float32) -> Float32:
         """(N, L) → observation (N, O), raw SI; the probe of replay and audit."""

@@ -12,7 +12,7 @@ from robot_wm.backend import Model
 from robot_wm.bundle import load_bundle
 from robot_wm.machine import describe_machine
 from robot_wm.messages import Latent
-from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.planner import Carry, Planner
 
 QUANTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
@@ -24,7 +24,7 @@ class PlanTimer:
         """`refinements` per plan; 0: the bundle's budget."""
         self.bundle = load_bundle(bundle)
         self.model = Model(self.bundle, provider, threads=1, planner_threads=threads)
-        self.planner = MppiPlanner(self.bundle.contract, self.model, seed=seed)
+        self.planner = Planner(self.bundle.contract, self.model, seed=seed)
         self.planner.warm_up()
         self.refinements = refinements or self.planner.budget.refinements
         self._carry = Carry()

@@ -85,7 +85,7 @@ def load_bundle(path: Path | str, contract: Contract | None = None) -> Bundle:
     """Open a bundle and check its digests, and that it was made for `contract` when one is given.
 
     Raises:
-        BundleError: a listed file is missing or altered, or the manifest is malformed.
+        BundleError: a listed file is missing or altered, the manifest is malformed, or other cost functions are built in.
         ContractError: the bundle's model-facing contract differs; the message names the fields.
     """
     path = Path(path)
@@ -104,6 +104,11 @@ def load_bundle(path: Path | str, contract: Contract | None = None) -> Bundle:
         raise BundleError(f"{path}: contract.yaml has hash {own.hash}, manifest.json says {manifest.contract_hash}")
     if contract is not None:
         contract.require_same(own, f"bundle {path}")
+        if contract.costs.functions != own.costs.functions:
+            raise BundleError(
+                f"{path}: costs.functions are built into a bundle at export: it has {own.costs.functions or 'none'}, the "
+                f"contract wants {contract.costs.functions or 'none'}; export it again"
+            )
     return Bundle(path, manifest, contract or own)
 
 

@@ -93,6 +93,16 @@ class Reward:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a planner shall avoid: subtracted from the predicted return. Weights may change without retraining."""
+
+    action: tuple[float, ...] = ()  # times the square of each normalised action, per step; empty: zero
+    change: tuple[float, ...] = ()  # times the square of its change since the step before; empty: zero
+    disagreement: float = 0.0  # times the standard deviation of the value heads at the end of the horizon
+    functions: dict[str, float] = field(default_factory=dict)  # `package.module:function` → weight (models/costs.py)
+
+
+@dataclass(frozen=True)
 class Contract:
     """The whole agreement; see the module's first lines."""
 
@@ -103,6 +113,7 @@ class Contract:
     action: Action
     safety: Safety = field(default_factory=Safety)
     reward: Reward = field(default_factory=Reward)
+    costs: Costs = field(default_factory=Costs)
     episode_s: float = 10.0
     mirrored: bool = False  # negating all observations and actions gives a true motion of equal reward
 
@@ -215,6 +226,7 @@ def parse_contract(data: Any, source: str = "contract") -> Contract:
         action=action,
         safety=_safety(reader, table.get("safety") or {}),
         reward=_reward(reader, table.get("reward") or {}),
+        costs=_costs(reader, table.get("costs") or {}, action.size),
         episode_s=reader.number(table.get("episode_s", 10.0), "episode_s", above=0.0),
         mirrored=mirrored,
     )
@@ -315,6 +327,26 @@ def _reward(reader: FieldReader, data: Any) -> Reward:
     if function and function.count(":") != 1:
         raise ContractError(f"{reader.source}: reward.function: {function!r} must read package.module:function")
     return Reward(topic=reader.text(table.get("topic", "reward"), "reward.topic"), function=function)
+
+
+def _costs(reader: FieldReader, data: Any, size: int) -> Costs:
+    table = reader.table(data, "costs", Costs)
+    weights = {
+        name: reader.numbers(table[name], f"costs.{name}", size, at_least=0.0)
+        for name in ("action", "change")
+        if table.get(name) not in (None, [], ())
+    }
+    functions = reader.mapping(table.get("functions") or {}, "costs.functions")
+    for name in functions:
+        if name.count(":") != 1:
+            raise ContractError(f"{reader.source}: costs.functions: {name!r} must read package.module:function")
+    return Costs(
+        disagreement=reader.number(table.get("disagreement", 0.0), "costs.disagreement", at_least=0.0),
+        functions={
+            name: reader.number(weight, f"costs.functions.{name}", above=0.0) for name, weight in functions.items()
+        },
+        **weights,
+    )
 
 
 def tighten(contract: Contract, low: tuple[float, ...], high: tuple[float, ...]) -> Contract:

@@ -75,12 +75,14 @@ class FieldReader:
             raise self.fail(where, f"must be at least {at_least:g}, got {data:g}")
         return float(data)
 
-    def numbers(self, data: Any, where: str, size: int | None = None, above: float = -math.inf) -> tuple[float, ...]:
+    def numbers(
+        self, data: Any, where: str, size: int | None = None, above: float = -math.inf, at_least: float = -math.inf
+    ) -> tuple[float, ...]:
         scalar = isinstance(data, int | float) and not isinstance(data, bool)
         items = [data] * (size or 1) if scalar else self.listing(data, where)
         if size is not None:
             self._sized(items, where, size)
-        return tuple(self.number(item, f"{where}[{i}]", above=above) for i, item in enumerate(items))
+        return tuple(self.number(item, f"{where}[{i}]", above, at_least) for i, item in enumerate(items))
 
     def _sized(self, items: list[Any], where: str, size: int) -> None:
         if len(items) != size:

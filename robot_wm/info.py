@@ -20,10 +20,11 @@ class PlanInfo:
 
     index: int
     bundle_id: str
-    source: str  # mppi | shifted | policy
+    source: str  # mppi, cem, sampling; or the fallbacks shifted, policy
     refinements: int
     value: float
     spread: float
+    disagreement: float  # of the value heads over the elites
     seconds: float  # time used [s]
     latent_age_s: float  # start of the plan minus stamp of the latent it was planned from
     latent_steps: int  # the same in model steps: how far the latent was rolled forward

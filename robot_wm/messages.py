@@ -69,10 +69,11 @@ class Latent:
 class PlanStats:
     """What one plan cost and was worth."""
 
-    source: str = "mppi"  # mppi | shifted | policy | hold: the ladder of planner_node
+    source: str = "mppi"  # who made it: mppi, cem, sampling; or the fallbacks shifted, policy
     refinements: int = 0
     value: float = 0.0  # expected return of the chosen sequence, model units
     spread: float = 0.0  # mean standard deviation of the final proposal, normalised action units
+    disagreement: float = 0.0  # standard deviation of the value heads over the elites, model units
     seconds: float = 0.0  # time used
     latent_age_s: float = 0.0  # start of the plan minus stamp of the latent it was planned from
 

@@ -1,4 +1,4 @@
-"""Anytime MPPI in latent space (TD-MPC2, arXiv 2310.16828, section 3.2; MPPI, arXiv 1509.01149).
+"""Anytime planning in latent space (TD-MPC2, arXiv 2310.16828, section 3.2), by MPPI or another rule of robot_wm/search.py.
 
 One call refines a plan until its deadline or its budget and always returns one: the ladder is refined, the shifted previous
 plan, the policy prior. State is explicit (`Carry`) and noise is counter-based, keyed by (seed, plan index), so that a
@@ -7,7 +7,7 @@ recorded run replays to the same plans.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from robot_wm.backend import Float32, Model
 from robot_wm.contract import Contract
 from robot_wm.errors import BundleError
 from robot_wm.messages import FloatArray, Latent, Plan, PlanStats
+from robot_wm.search import Search
 from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 
 FORGET = 0.9  # of the remembered costs, for each plan that had no time to refine
@@ -31,13 +32,23 @@ class Carry:
     index: int = 0  # of the next plan
     start: int = 0  # time of the mean's first row [ns]
     mean: Float32 | None = None  # (H, A) normalised; None: no previous plan
+    spread: float = 0.0  # of that mean's proposal; 0: it was not refined
     costs: tuple[float, ...] = ()  # of the last refinements, newest last, warm-up excluded [s]
 
 
-class MppiPlanner:
+class Planner:
     """Plans for one model; holds no state between calls but what `Carry` says."""
 
-    def __init__(self, contract: Contract, model: Model, seed: int = 0, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        model: Model,
+        seed: int = 0,
+        clock: Clock | None = None,
+        search: Search | None = None,
+    ) -> None:
+        """`search`: how a proposal is improved (default: MPPI)."""
+        self.search = search or Search()
         self.contract = contract
         self.model = model
         self.seed = seed
@@ -51,6 +62,7 @@ class MppiPlanner:
         span = np.asarray(action.high) - np.asarray(action.low)
         rate = np.asarray(action.rate) * 2.0 / span / contract.model_hz if action.rate else UNLIMITED_RATE
         self._rate = np.broadcast_to(np.minimum(rate, UNLIMITED_RATE), (action.size,)).astype(np.float32)
+        self._weights = self._objective()
 
     def warm_up(self, rounds: int = 5) -> float:
         """Plan from the initial latent and return the median cost of one refinement [s]; first runs are slow."""
@@ -89,24 +101,31 @@ class MppiPlanner:
         noise = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, carry.index]))
         before = self._before(previous)
         mean, source = self._warm_start(carry, start)
-        std = np.full(self._shape, self.budget.std_max, np.float32)
+        std = self.search.begin(self._shape, self.budget, carry.spread if source == "shifted" else 0.0)
         z = np.asarray(latent.values, np.float32)[None]
-        value, done, costs = 0.0, 0, carry.costs
-        if limit > 0 and self._fits(deadline, costs, done):
+        value, disagreement, done, costs = 0.0, 0.0, 0, carry.costs
+        if self.search.refines and limit > 0 and self._fits(deadline, costs, done):
             proposals = self.model.propose(z, noise.standard_normal((self.budget.proposals, *self._shape), np.float32))
             while done < limit and self._fits(deadline, costs, done):
                 tick = self.clock.now()
                 result = self.model.refine(
                     latent=z, mean=mean, std=std, proposals=proposals, previous=before,
-                    noise=noise.standard_normal((self.budget.samples, *self._shape), np.float32),
-                    low=self._low, high=self._high, rate=self._rate,
+                    noise=self.search.shape_noise(
+                        noise.standard_normal((self.budget.samples, *self._shape), np.float32)
+                    ),
+                    low=self._low, high=self._high, rate=self._rate, **self._weights,
                 )  # fmt: skip
-                mean, std, value = result.mean, result.std, result.value
+                mean, std = self.search.improve(mean, std, result)
+                value, disagreement = result.value, result.disagreement
+                if self.search.keep_best:
+                    proposals[-1] = result.best
                 costs = (*costs[1 - REMEMBERED :], (self.clock.now() - tick) / NS_PER_S)
-                done, source = done + 1, "mppi"
+                done, source = done + 1, self.search.name
         if done == 0:
             costs = tuple(FORGET * cost for cost in costs)  # one slow moment must not end refining for good
+            source = source if self.search.refines else "policy"
             mean = mean if source == "shifted" else self._policy_rollout(z)
+        if done == 0 or self.search.momentum:
             mean = self._bound(mean, before)
         answer = mean
         if explore:
@@ -116,11 +135,13 @@ class MppiPlanner:
             refinements=done,
             value=value,
             spread=float(std.mean()) if done else 0.0,
+            disagreement=disagreement,
             seconds=(self.clock.now() - begin) / NS_PER_S,
             latent_age_s=(start - latent.stamp) / NS_PER_S,
         )
         plan = Plan(carry.index, start, self.grid.step, denormalise(self.contract, answer), latent.bundle_id, stats)
-        return replace(carry, index=carry.index + 1, start=start, mean=mean, costs=costs), plan
+        carry = Carry(carry.index + 1, start, mean, stats.spread if done else carry.spread, costs)
+        return carry, plan
 
     def _fits(self, deadline: int | None, costs: tuple[float, ...], done: int) -> bool:
         """Whether one more refinement is worth beginning: the first if it may well fit, for without it the plan is an old one; a
@@ -129,6 +150,16 @@ class MppiPlanner:
             return deadline is None or self.clock.now() <= deadline
         cost = sorted(costs)[round((CAREFUL if done else EAGER) * (len(costs) - 1))]
         return self.clock.now() + cost * NS_PER_S <= deadline
+
+    def _objective(self) -> dict[str, Float32]:
+        """The inputs of `refine` that weigh the scores."""
+        costs, size, own = self.contract.costs, self.contract.action.size, self.search.temperature
+        return {
+            "temperature": np.float32(self.budget.temperature if own is None else own),
+            "action_cost": np.asarray(costs.action or np.zeros(size), np.float32),
+            "change_cost": np.asarray(costs.change or np.zeros(size), np.float32),
+            "disagreement_cost": np.float32(costs.disagreement),
+        }
 
     def _before(self, previous: FloatArray | None) -> Float32:
         neutral = np.clip(np.zeros(self._shape[1]), self.contract.action.low, self.contract.action.high)

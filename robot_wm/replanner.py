@@ -16,7 +16,7 @@ from robot_wm.contract import Contract
 from robot_wm.errors import ContractError, RobotWmError
 from robot_wm.info import PlanInfo
 from robot_wm.messages import Applied, FloatArray, Latent, Plan
-from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.planner import Carry, Planner
 from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 
 HISTORY_S = 2.0
@@ -31,7 +31,7 @@ class Replanner:
     """Everything a plan depends on besides the model: latents, what was applied, the plan that is being played."""
 
     def __init__(
-        self, contract: Contract, planner: MppiPlanner, clock: Clock | None = None, latent_stale_s: float = 0.2
+        self, contract: Contract, planner: Planner, clock: Clock | None = None, latent_stale_s: float = 0.2
     ) -> None:
         self.contract = contract
         self.clock = clock or MonotonicClock()
@@ -46,7 +46,7 @@ class Replanner:
         self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # oldest first
         self._playing = False  # the motors follow our plans
 
-    def add(self, planner: MppiPlanner) -> None:
+    def add(self, planner: Planner) -> None:
         """Hold one more bundle; it is used from the first latent on that bears its id."""
         self.planners[planner.model.bundle_id] = planner
 
@@ -94,7 +94,7 @@ class Replanner:
     def plan(
         self, start: int, deadline: int | None, refinements: int | None = None, explore: bool = False
     ) -> tuple[Plan, PlanInfo]:
-        """Plan for the grid instant `start` [ns], refining until `deadline` [ns]; `explore` as in `MppiPlanner.plan`.
+        """Plan for the grid instant `start` [ns], refining until `deadline` [ns]; `explore` as in `Planner.plan`.
 
         Raises:
             NoLatent: saying why there is nothing to plan from; the motor node then holds by itself.
@@ -121,6 +121,7 @@ class Replanner:
             refinements=stats.refinements,
             value=stats.value,
             spread=stats.spread,
+            disagreement=stats.disagreement,
             seconds=stats.seconds,
             latent_age_s=stats.latent_age_s,
             latent_steps=len(actions),
@@ -132,7 +133,7 @@ class Replanner:
         )
         return plan, info
 
-    def _usable(self, start: int) -> tuple[MppiPlanner, Latent]:
+    def _usable(self, start: int) -> tuple[Planner, Latent]:
         latent = self._latent
         if latent is None:
             raise NoLatent("no latent yet")

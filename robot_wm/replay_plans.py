@@ -20,7 +20,8 @@ from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.contract import Contract
 from robot_wm.info import CorrectionInfo, PlanInfo
 from robot_wm.messages import FloatArray, Latent, Plan
-from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.planner import Carry, Planner
+from robot_wm.search import SEARCHES, search_named
 from robot_wm.timebase import NS_PER_S, Grid
 
 TOLERANCE = 1e-5  # normalised action units; beyond it a plan does not count as reproduced
@@ -124,7 +125,8 @@ def reproduce(recorded: RecordedPlan, contract: Contract, models: Mapping[str, M
             return Outcome(reason="the plan before it, its warm start, was not recorded")
         mean = normalise(contract, recorded.before.actions).astype(np.float32)
         carry = Carry(index=info.index, start=recorded.before.start, mean=mean)
-    planner = MppiPlanner(contract, model, info.seed)
+    rule = search_named(info.source) if info.source in SEARCHES else None
+    planner = Planner(contract, model, info.seed, search=rule)
     best: Outcome | None = None
     for latent in recorded.latents:
         again = _plan_again(planner, carry, latent, recorded)
@@ -165,7 +167,7 @@ def innovation_over_time(bags: Sequence[Path | str], bin_s: float = 1.0) -> list
     return result
 
 
-def _plan_again(planner: MppiPlanner, carry: Carry, latent: Latent, recorded: RecordedPlan) -> FloatArray:
+def _plan_again(planner: Planner, carry: Carry, latent: Latent, recorded: RecordedPlan) -> FloatArray:
     """The actions (H, A) in SI units that planner_node would answer with."""
     info, start = recorded.info, recorded.plan.start
     values = latent.values.astype(np.float32)

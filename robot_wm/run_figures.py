@@ -58,7 +58,7 @@ def _plans(bag: Bag, window: Window, seconds: float) -> dict[str, Any]:
     milliseconds = [info.seconds * 1e3 for info in infos]
     return {
         "plans": len(infos),
-        "plans_fallback": sum(info.source != "mppi" for info in infos),
+        "plans_fallback": sum(info.refinements == 0 for info in infos),
         "plan_hz": len(infos) / seconds if seconds else None,
         "plan_ms_p50": _percentile(milliseconds, 50),
         "plan_ms_p99": _percentile(milliseconds, 99),

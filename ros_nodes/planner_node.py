@@ -19,8 +19,9 @@ from robot_wm.bundle import Bundle
 from robot_wm.errors import BackendError
 from robot_wm.mailbox import Mailbox
 from robot_wm.messages import Applied, Event, Latent, Plan
-from robot_wm.planner import MppiPlanner
+from robot_wm.planner import Planner
 from robot_wm.replanner import NoLatent, Replanner, require_reach
+from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S, Grid
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
@@ -34,7 +35,7 @@ from ros_nodes.convert import (
 )
 from ros_nodes.model_client import ModelClient
 
-Item = Latent | Applied | Event | MppiPlanner
+Item = Latent | Applied | Event | Planner
 
 
 class PlannerNode(Base):
@@ -44,6 +45,7 @@ class PlannerNode(Base):
         super().__init__("planner_node")
         self.count("seed", 0, 0, 2**31 - 1, "Seed of the planner's counter-based noise")
         self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino or cpu")
+        self.text("planner", "mppi", "How plans are refined: mppi, cem, sampling or policy (robot_wm/search.py)")
         self.count("threads", 1, 1, 64, "Threads of the planning graphs")
         self.count("every_steps", 1, 1, 100, "Model steps between two plans")
         self.number("budget_s", 0.0, 0.0, 1.0, "Begin at the latest this long before a plan's start [s]; 0: 0.7 period")
@@ -108,12 +110,13 @@ class PlannerNode(Base):
             return WARN, self._problem, values
         return OK, "planning", values
 
-    def _load(self, bundle: Bundle) -> MppiPlanner:
+    def _load(self, bundle: Bundle) -> Planner:
         """A planner that has run before it is needed; the first runs of a graph are slow."""
         require_reach(self.contract, bundle.manifest.planner.horizon, self._period, self._budget)
         threads = int(self.value("threads"))
         model = Model(bundle, self.value("provider"), threads=1, planner_threads=threads)
-        planner = MppiPlanner(self.contract, model, int(self.value("seed")), self.clock_)
+        search = search_named(self.value("planner"))
+        planner = Planner(self.contract, model, int(self.value("seed")), self.clock_, search)
         planner.warm_up()
         return planner
 
@@ -167,7 +170,7 @@ class PlannerNode(Base):
                 self._on_newest(item)
             elif isinstance(item, Applied):
                 self._replanner.applied(item)
-            elif isinstance(item, MppiPlanner):
+            elif isinstance(item, Planner):
                 self._replanner.add(item)
                 self._models.ready(item.model.bundle_id)
             elif item.kind == "start":

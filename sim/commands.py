@@ -24,6 +24,7 @@ def evaluate(
     ] = 0.0,
     compensate: Annotated[bool, typer.Option(help="Plan for the moment at which a plan takes effect.")] = True,
     refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
+    planner: Annotated[str, typer.Option(help="mppi, cem, sampling or policy (robot_wm/search.py).")] = "mppi",
     provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one graph.", min=1)] = 1,
     bags: Annotated[Path | None, typer.Option(help="Record each episode into this directory.")] = None,
@@ -41,6 +42,7 @@ def evaluate(
     from robot_wm.cli import emit, progress
     from robot_wm.evidence import leave_evidence
     from robot_wm.runs import RunFolder
+    from robot_wm.search import search_named
     from sim import evaluate as evaluation
     from sim.lockstep import Disturbance, EpisodeResult
     from sim.video import film
@@ -50,7 +52,13 @@ def evaluate(
         perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3, planning_delay_ms / 1e3
     )
     config = {"bundle": bundle.resolve(), "episodes": episodes, "seed": seed, "compensate": compensate}
-    config |= {"refinements": refinements, "provider": provider, "threads": threads, **vars(disturbance)}
+    config |= {
+        "refinements": refinements,
+        "planner": planner,
+        "provider": provider,
+        "threads": threads,
+        **vars(disturbance),
+    }
     folder = RunFolder.create("eval", config, runs, task or loaded.contract.name)
     first = folder.path / "bag" if bags is None else bags / "episode_0000"
 
@@ -67,7 +75,7 @@ def evaluate(
 
         figures = evaluation.evaluate(
             loaded, task or loaded.contract.name, episodes, seed, disturbance, compensate, refinements or None,
-            provider, threads, bag_of, show,
+            search_named(planner), provider, threads, bag_of, show,
         )  # fmt: skip
     title = f"eval {loaded.manifest.name}"
     evidence = leave_evidence(folder, first, loaded.contract, figures, title, film if video else None)

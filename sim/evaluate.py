@@ -11,6 +11,7 @@ import numpy as np
 from robot_wm.backend import Model
 from robot_wm.bags.writer import BagWriter
 from robot_wm.bundle import Bundle
+from robot_wm.search import Search
 from robot_wm.timebase import VirtualClock
 from sim.lockstep import START, Disturbance, EpisodeResult, WorldModelAgent, run_episode, with_actuation_delay
 from sim.tasks import make_task
@@ -24,6 +25,7 @@ def evaluate(
     disturbance: Disturbance | None = None,
     compensate: bool = True,
     refinements: int | None = None,
+    search: Search | None = None,
     provider: str = "cpu",
     threads: int = 1,
     bag_of: Callable[[int], Path | None] = lambda index: None,
@@ -34,6 +36,7 @@ def evaluate(
     Args:
         compensate: tell filter and planner of the actuation delay, as a contract with a measured `action.delay_s` does, and
             plan for the moment at which a plan that takes its time takes effect.
+        search: how a plan is improved (default: MPPI).
         refinements: per plan (default: the manifest's budget); there is no deadline in lockstep.
         bag_of: where to record an episode, by its number from 0; None: nowhere.
 
@@ -53,6 +56,7 @@ def evaluate(
         publish=True,
         planning_delay_s=disturbance.planning_delay_s,
         compensate=compensate,
+        search=search,
     )
     results = []
     for index in range(episodes):

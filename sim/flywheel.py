@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from models.optimiser import falling
 from models.train import Trainer, config_for, load_bundle_weights
 from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults, add_metrics, load_bundle
+from robot_wm.contract import Contract
 from robot_wm.errors import RunError
 from robot_wm.runs import code_version
 from sim.collector import Collect, Collector, Evaluate
@@ -55,7 +56,7 @@ class FlywheelConfig:
     final_episodes: int = 10
     from_bundle: str = ""  # directory of a bundle whose weights and play to begin with; empty: from nothing
     bags: tuple[str, ...] = ()  # to learn from beside those it collects
-    planner: PlannerDefaults = field(default_factory=lambda: PlannerDefaults(samples=256, refinements=4, elites=32))
+    planner: PlannerDefaults | None = None  # None: `light_planner`
 
 
 class Flywheel:
@@ -150,7 +151,8 @@ class Flywheel:
     def _export(self, name: str, averaged: bool = False) -> Path:
         """Write the present weights, or their average, as the bundle `name`."""
         if self._template is None:
-            self._template = BundleTemplate.trace(self.model, self.task.contract, self.config.planner)
+            planner = self.config.planner or light_planner(self.task.contract)
+            self._template = BundleTemplate.trace(self.model, self.task.contract, planner)
         with self._trainer.averaged() if averaged and self._trainer else nullcontext():
             self._template.write(self.model, self.out / name, self._provenance(), name=self.task.contract.name)
         return self.out / name
@@ -258,6 +260,12 @@ class Flywheel:
             temporary = self.out / f".{name}"
             temporary.write_text(json.dumps(data, indent=1) + "\n")
             os.replace(temporary, self.out / name)
+
+
+def light_planner(contract: Contract) -> PlannerDefaults:
+    """A budget that leaves the core to the trainer: 32 samples per action beside the policy's proposals, 64 to 512, four times."""
+    samples = min(max(32 * contract.action.size, 64), 512)
+    return PlannerDefaults(samples=samples, elites=samples // 4, refinements=4)
 
 
 def plot_curve(curve: list[dict[str, Any]], path: Path, title: str) -> None:

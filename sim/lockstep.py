@@ -19,9 +19,10 @@ from robot_wm.contract import Contract
 from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, FloatArray, JointState, Measurement, Plan
-from robot_wm.planner import MppiPlanner
+from robot_wm.planner import Planner
 from robot_wm.replanner import COMMITTED, Replanner
 from robot_wm.safety import SafetyFilter
+from robot_wm.search import Search
 from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
 from sim.plant_joints import JointReader
 from sim.tasks import STATE_TOPIC, Task
@@ -99,6 +100,7 @@ class WorldModelAgent:
         publish: bool = False,
         planning_delay_s: float = 0.0,
         compensate: bool = True,
+        search: Search | None = None,
     ) -> None:
         """`contract` may know of an actuation delay that the model's own does not.
 
@@ -106,6 +108,7 @@ class WorldModelAgent:
             publish: keep what the robot's nodes would publish, for the bag.
             planning_delay_s: a plan can be played so long after the latent it is made from.
             compensate: plan for the time at which a plan takes effect; otherwise for now, as if planning took no time.
+            search: how a plan is improved (default: MPPI).
         """
         self.contract = contract
         self.model = model
@@ -116,13 +119,14 @@ class WorldModelAgent:
         self._delay = round(contract.action.delay_s * NS_PER_S)
         self._planning = round(planning_delay_s * NS_PER_S)
         self._compensate = compensate
+        self._search = search
         self._filter = LatentFilter(contract, model)
         self._grid = self._filter.grid
 
     def reset(self, start: int, seed: int) -> None:
         self._filter.reset(start)
         self._clock = VirtualClock(start)
-        planner = MppiPlanner(self.contract, self.model, seed, self._clock)
+        planner = Planner(self.contract, self.model, seed, self._clock, self._search)
         self._replanner = Replanner(self.contract, planner, self._clock, latent_stale_s=FOREVER_S)
         self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # newest first
         self._said: list[tuple[str, object]] = []

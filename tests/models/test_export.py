@@ -21,7 +21,7 @@ from robot_wm.bundle import PlannerDefaults, file_digest, load_bundle
 from robot_wm.contract import parse_contract
 from robot_wm.errors import BundleError, ContractError
 from robot_wm.messages import Latent
-from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.planner import Carry, Planner
 from robot_wm.verify import read_golden, verify_on_device
 
 SIZES = Sizes("tiny", latent=16, mlp=24, encoder=16, value_heads=3, encoder_layers=2)
@@ -242,7 +242,7 @@ def test_graphs_take_any_batch(bundle):
 
 
 def test_a_planner_runs_on_an_exported_bundle_inside_limits_and_rates(bundle, contract):
-    planner = MppiPlanner(contract, Model(bundle, "cpu"))
+    planner = Planner(contract, Model(bundle, "cpu"))
     latent = Latent(0, np.full(16, 0.125, np.float32), bundle.bundle_id)
     carry, first = planner.plan(Carry(), latent, 0)
     _, second = planner.plan(carry, latent, 20_000_000, previous=first.actions[0])

@@ -38,10 +38,12 @@ def draws(model, planner, rounds=1, dtype=torch.float32):
     return latent, noise, proposal_noise
 
 
-def wide(model):
-    """Bounds that clamp nothing but the range."""
+def plain(model, planner=PLANNER):
+    """Bounds that clamp nothing but the range, no costs."""
     one = torch.ones(model.action_size, dtype=model.initial_latent.dtype)
-    return {"low": -one, "high": one, "rate": 4 * one, "previous": 0 * one}
+    bounds = {"low": -one, "high": one, "rate": 4 * one, "previous": 0 * one}
+    costs = {"action_cost": 0 * one, "change_cost": 0 * one, "disagreement_cost": 0 * one[0]}
+    return bounds | costs | {"temperature": planner.temperature * one[0]}
 
 
 @pytest.mark.parametrize("heads", [1, 2, 5])
@@ -52,7 +54,7 @@ def test_one_refinement_equals_the_reference_to_a_relative_1e_4(heads):
     proposals = reference.propose(latent, proposal_noise)
     start = torch.zeros_like(noise[0]), torch.full_like(noise[0], 2.0)
     mean, std, scores = reference.refine(latent, *start, noise, proposals)
-    got = Refine(model, PLANNER, DISCOUNT)(latent, *start, noise, proposals, **wide(model))
+    got = Refine(model, PLANNER, DISCOUNT)(latent, *start, noise, proposals, **plain(model))
     for ours, theirs in zip(got, (mean, std), strict=False):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got[3], scores[0], rtol=1e-4, atol=1e-5)
@@ -69,7 +71,7 @@ def test_six_refinements_in_double_precision_are_the_reference_s(size):
     refine, mean = Refine(model, PLANNER, DISCOUNT), torch.zeros_like(noise[0, 0])
     std = torch.full_like(mean, 2.0)
     for samples in noise:
-        mean, std, *_ = refine(latent, mean, std, samples, proposals, **wide(model))
+        mean, std, *_ = refine(latent, mean, std, samples, proposals, **plain(model))
     torch.testing.assert_close((mean, std), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -83,7 +85,7 @@ def test_a_released_bundle_refines_as_the_reference_does(path):
     start = torch.zeros_like(noise[0]), torch.full_like(noise[0], 2.0)
     mean, std, scores = reference.refine(latent, *start, noise, proposals)
     inputs = {"latent": latent, "mean": start[0], "std": start[1], "noise": noise, "proposals": proposals}
-    inputs |= wide(model)
+    inputs |= plain(model, planner)
     got = Model(bundle, "cpu", graphs=("refine",)).refine(**{key: value.numpy() for key, value in inputs.items()})
     np.testing.assert_allclose(got.mean, mean, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(got.std, std, rtol=1e-4, atol=1e-4)

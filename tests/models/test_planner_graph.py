@@ -41,6 +41,10 @@ def refine_inputs(seed=0, **changes):
         "high": torch.ones(ACTIONS),
         "rate": torch.full((ACTIONS,), 4.0),
         "previous": torch.zeros(ACTIONS),
+        "temperature": torch.tensor(PLANNER.temperature),
+        "action_cost": torch.zeros(ACTIONS),
+        "change_cost": torch.zeros(ACTIONS),
+        "disagreement_cost": torch.tensor(0.0),
     }
     return inputs | changes
 
@@ -53,7 +57,7 @@ class KnownScore(Refine):
         self.function = function
 
     def score(self, latent, samples):
-        return self.function(samples)
+        return self.function(samples), torch.zeros(len(samples))
 
 
 floats = st.floats(-3, 3, width=32)
@@ -88,7 +92,7 @@ def test_repeated_refinement_finds_the_best_sequence():
     inputs = refine_inputs()
     for seed in range(12):
         noise = torch.randn(inputs["noise"].shape, generator=torch.Generator().manual_seed(seed))
-        mean, std, best, value, _ = step(**inputs | {"noise": noise})
+        mean, std, best, value, *_ = step(**inputs | {"noise": noise})
         inputs |= {"mean": mean, "std": std}
     assert (mean - target).abs().max() < 0.15
     assert value > -5
@@ -99,7 +103,7 @@ def test_repeated_refinement_finds_the_best_sequence():
 def test_mean_and_spread_are_the_softmax_weighted_ones_of_the_elites():
     step = KnownScore(lambda samples: samples.sum((1, 2)))
     inputs = refine_inputs()
-    mean, std, best, value, elite_value = (x.numpy() for x in step(**inputs))
+    mean, std, best, value, elite_value, _ = (x.numpy() for x in step(**inputs))
     samples = np.concatenate([inputs["noise"].numpy(), inputs["proposals"].numpy()]).clip(-1, 1)
     scores = samples.sum((1, 2))
     elites = np.argsort(-scores, kind="stable")[: PLANNER.elites]
@@ -144,16 +148,17 @@ def test_rollouts_that_are_not_finite_are_never_elites():
         value = samples.sum((1, 2))
         return torch.where(value > 1, torch.nan, torch.where(value > 0.5, torch.inf, value))
 
-    mean, std, best, value, elite_value = KnownScore(score)(**refine_inputs())
+    mean, std, best, value, elite_value, disagreement = KnownScore(score)(**refine_inputs())
     assert best.sum() <= 0.5
     assert mean.isfinite().all()
     assert std.isfinite().all()
     assert 0 < value <= 0.5
     assert elite_value > -100
+    assert disagreement == 0
 
 
 def test_a_model_that_is_nowhere_finite_says_so_in_its_value():
-    mean, _, _, value, _ = KnownScore(lambda samples: samples.sum((1, 2)) * torch.nan)(**refine_inputs())
+    mean, _, _, value, *_ = KnownScore(lambda samples: samples.sum((1, 2)) * torch.nan)(**refine_inputs())
     assert value.isnan()
     assert mean.isfinite().all()
 
@@ -171,7 +176,10 @@ def test_a_score_is_what_the_verbs_say_step_by_step(anchored, value_heads):
     values = expectation(model.values(z, model.policy(z).mean))
     expected = expected + 0.9**PLANNER.horizon * values[:2].mean(0)
     step = Refine(model, PLANNER, 0.9)
-    torch.testing.assert_close(step.score(latent, samples), expected, rtol=1e-4, atol=1e-5)
+    score, disagreement = step.score(latent, samples)
+    torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-5)
+    spread = 0.9**PLANNER.horizon * values[:2].std(0, unbiased=False)
+    torch.testing.assert_close(disagreement, spread, rtol=1e-4, atol=1e-5)
 
 
 def test_a_predicted_end_of_the_episode_cuts_what_comes_after_it():
@@ -180,9 +188,40 @@ def test_a_predicted_end_of_the_episode_cuts_what_comes_after_it():
     latent = torch.full((1, 16), 1 / 8)
     first = expectation(model.reward(latent.expand(7, -1), samples[:, 0]))
     model.terminated_head[-1].bias += 50.0
-    ended = Refine(model, PLANNER, 0.9, terminations=True).score(latent, samples)
+    ended = Refine(model, PLANNER, 0.9, terminations=True).score(latent, samples)[0]
     torch.testing.assert_close(ended, first, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(Refine(model, PLANNER, 0.9).score(latent, samples), first, rtol=1e-2)
+    assert not torch.allclose(Refine(model, PLANNER, 0.9).score(latent, samples)[0], first, rtol=1e-2)
+
+
+def test_costs_are_subtracted_from_the_score():
+    step, inputs = Refine(make_model(), PLANNER, 0.9), refine_inputs()
+    samples = torch.rand(7, PLANNER.horizon, ACTIONS) * 2 - 1
+    previous, weights = torch.tensor([0.5, -0.5]), torch.tensor([0.3, 0.7])
+    free, spread = step.evaluate(inputs["latent"], samples, previous, 0 * weights, 0 * weights, torch.tensor(0.0))
+    torch.testing.assert_close((free, spread), step.score(inputs["latent"], samples))
+    change = torch.cat([previous.expand(7, 1, -1), samples], dim=1).diff(dim=1)
+    expected = free - (weights * samples.square()).sum((1, 2)) - 2.0 * spread - (change.square() * weights).sum((1, 2))
+    got, _ = step.evaluate(inputs["latent"], samples, previous, weights, weights, torch.tensor(2.0))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    assert spread.min() > 0
+
+
+def test_a_cost_function_reads_the_observation_at_the_end_of_each_step():
+    model = make_model()
+    latent = torch.full((1, 16), 1 / 8)
+    samples = torch.rand(7, PLANNER.horizon, ACTIONS) * 2 - 1
+
+    class Cost(torch.nn.Module):
+        def forward(self, z, action):
+            return model.readout(z)[:, 0] * action[:, 1]
+
+    z, expected = latent.expand(7, -1), torch.zeros(7)
+    for t in range(PLANNER.horizon):
+        z = model.prior(z, samples[:, t])
+        expected += 0.9**t * model.readout(z)[:, 0] * samples[:, t, 1]
+    free, _ = Refine(model, PLANNER, 0.9).score(latent, samples)
+    costly, _ = Refine(model, PLANNER, 0.9, cost=Cost()).score(latent, samples)
+    torch.testing.assert_close(free - costly, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_are_copied_so_that_training_does_not_disturb_a_step():

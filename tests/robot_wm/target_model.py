@@ -23,7 +23,7 @@ class TargetModel:
     def propose(self, latent, noise):
         return np.clip(self.target + 0.0 * noise, -1, 1).astype(np.float32)
 
-    def refine(self, latent, mean, std, noise, proposals, low, high, rate, previous):
+    def refine(self, latent, mean, std, noise, proposals, low, high, rate, previous, **_):
         self.calls += 1
         if self.clock is not None:
             self.clock.advance(self.cost)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from conftest import slider_contract
 from robot_wm.errors import BundleError
 from robot_wm.messages import Latent
-from robot_wm.planner import Carry, MppiPlanner
+from robot_wm.planner import Carry, Planner
 from robot_wm.timebase import VirtualClock
 from target_model import BUDGET, TargetModel
 
@@ -19,7 +19,7 @@ LATENT = Latent(0, np.zeros(2, np.float32), "target")
 
 def planner_with(contract=None, seed=0, **model):
     clock = VirtualClock()
-    return MppiPlanner(contract or slider_contract(), TargetModel(clock=clock, **model), seed, clock), clock
+    return Planner(contract or slider_contract(), TargetModel(clock=clock, **model), seed, clock), clock
 
 
 def with_action(**changes):

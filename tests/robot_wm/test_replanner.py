@@ -6,7 +6,7 @@ import pytest
 from conftest import slider_contract
 from robot_wm.errors import ContractError
 from robot_wm.messages import Applied, Latent
-from robot_wm.planner import MppiPlanner
+from robot_wm.planner import Planner
 from robot_wm.replanner import NoLatent, Replanner, require_reach
 from robot_wm.timebase import VirtualClock
 from target_model import TargetModel
@@ -27,7 +27,7 @@ def clock():
 
 
 def planner(contract, clock, bundle_id="target"):
-    return MppiPlanner(contract, CountingModel(clock=clock, bundle_id=bundle_id), clock=clock)
+    return Planner(contract, CountingModel(clock=clock, bundle_id=bundle_id), clock=clock)
 
 
 @pytest.fixture

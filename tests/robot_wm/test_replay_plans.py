@@ -15,7 +15,7 @@ from robot_wm.bundle import PlannerDefaults
 from robot_wm.errors import ContractError
 from robot_wm.info import CorrectionInfo
 from robot_wm.messages import Applied, Latent
-from robot_wm.planner import MppiPlanner
+from robot_wm.planner import Planner
 from robot_wm.replanner import Replanner
 from robot_wm.replay_plans import innovation_over_time, replay_plans
 from robot_wm.timebase import NS_PER_S, VirtualClock
@@ -48,7 +48,7 @@ def models(contract):
 def drive(contract, models, steps=12, restart_at=(), swap_at=None):
     """What posterior and planner nodes publish over some steps, as (topic, message)."""
     rng = np.random.default_rng(3)
-    planners = [MppiPlanner(contract, model, seed=7) for model in models.values()]
+    planners = [Planner(contract, model, seed=7) for model in models.values()]
     clock = VirtualClock()
     replanner = Replanner(contract, planners[0], clock)
     replanner.add(planners[1])
