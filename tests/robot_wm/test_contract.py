@@ -117,6 +117,10 @@ NOT_FACING = {
     "safety.velocity": {"elbow": 3.0},
     "safety.plan_stale_s": 0.3,
     "reward.topic": "score",
+    "costs.action": [0.1, 0.0],
+    "costs.change": [0.0, 0.2],
+    "costs.disagreement": 0.5,
+    "costs.functions": {"models.costs:joint_limits": 2.0},
     "mirrored": True,
 }
 
@@ -148,7 +152,7 @@ def test_every_field_is_either_model_facing_or_not():
     known = {path.replace(".0.", ".") for path in (*FACING, *NOT_FACING)}
     tables = {"": data, "observations.": data["observations"][0], "action.": data["action"]}
     fields = {prefix + key for prefix, table in tables.items() for key in table}
-    assert fields - known - {"observations", "action", "safety", "reward", "action.field"} == set()
+    assert fields - known - {"observations", "action", "safety", "reward", "costs", "action.field"} == set()
 
 
 def test_a_missing_observation_is_a_difference():

@@ -22,6 +22,7 @@ ROWS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4).map(tuple)
         refinements=st.integers(0),
         value=NUMBERS,
         spread=NUMBERS,
+        disagreement=NUMBERS,
         seconds=NUMBERS,
         latent_age_s=NUMBERS,
         latent_steps=st.integers(0),

@@ -13,13 +13,15 @@ from robot_wm.run_figures import episode_window, run_figures
 
 def plan_info(k, source="mppi"):
     info = PlanInfo(
-        k, "b", source, 2 + k % 2, 0.0, 0.1, 0.010, 0.02, 1, -0.001 if k == 3 else 0.004, None, (), 0, False
-    )
+        index=k, bundle_id="b", source=source, refinements=0 if source == "shifted" else 2 + k % 2,
+        value=0.0, spread=0.1, disagreement=0.2, seconds=0.010, latent_age_s=0.02, latent_steps=1,
+        slack_s=-0.001 if k == 3 else 0.004, previous=None, actions=(), seed=0, reset=False,
+    )  # fmt: skip
     return "plan_info", Info(START + 20 * MS * k, info)
 
 
 def test_return_plans_and_ticks_of_an_episode(tmp_path):
-    items = [*drive(2.0), *(plan_info(k, "shifted" if k == 5 else "mppi") for k in range(100))]
+    items = [*drive(2.0), *(plan_info(k, "shifted" if k == 4 else "mppi") for k in range(100))]
     path = record(tmp_path / "bag", items, robot())
     figures = run_figures(open_bag(path), robot())
     assert figures["seconds"] == pytest.approx(2.0, abs=0.02)
