@@ -61,6 +61,8 @@ BENCH_COMMANDS = [
     "tick = robot_wm.bench_tick:bench_tick",
     "bags = robot_wm.bags.commands:bench_bags",
     "train = models.commands:bench_train",
+    "soak = models.commands:bench_soak",
+    "planner-ablation = sim.commands:bench_planner_ablation",
 ]
 
 NODES = ["motor_node", "sensor_node", "posterior_node", "planner_node", "recorder_node", "model_sync_node"]

@@ -98,3 +98,18 @@ def bench_plan(
 
         figures = measure(bundle, provider, threads, refinements, plans or 300, seed)
     emit(figures, json_, title="bench plan")
+
+
+def bench_soak(
+    plans: Annotated[int, typer.Option(help="Plans to make.", min=100)] = 180_000,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Plan at virtual time with random models, readings, resets and missed deadlines; fails on any plan out of bounds."""
+    from models.soak import soak
+    from robot_wm.cli import emit, progress
+
+    with progress() as bar:
+        line = bar.add_task("plans", total=plans)
+        figures = soak(plans, seed, progress=lambda done: bar.update(line, completed=done))
+    emit(figures, json_, title="bench soak")

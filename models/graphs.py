@@ -25,11 +25,11 @@ IR_VERSION = 10
 
 @dataclass(frozen=True)
 class Signature:
-    """Input and output names of one graph; `batched`: the first dimension of everything is free."""
+    """Input and output names of one graph, and what the first dimension of some inputs is called where it is free."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    batched: bool = True
+    free: dict[str, str] | None = None  # input → name; None: all of them are a batch of N
 
 
 SIGNATURES = {
@@ -38,14 +38,14 @@ SIGNATURES = {
     "prior": Signature(("latent", "action"), ("next_latent",)),
     "policy": Signature(("latent",), ("action",)),
     "heads": Signature(("latent", "action"), ("reward", "value", "disagreement")),
-    "propose": Signature(("latent", "noise"), ("proposals",), batched=False),
+    "propose": Signature(("latent", "noise"), ("proposals",), free={}),
     "refine": Signature(
         (
             *("latent", "mean", "std", "noise", "proposals", "low", "high", "rate", "previous"),
-            *("temperature", "action_cost", "change_cost", "disagreement_cost"),
+            *("temperature", "action_cost", "change_cost", "disagreement_cost", "elites"),
         ),
         ("next_mean", "next_std", "best", "value", "elite_value", "disagreement"),
-        batched=False,
+        free={"noise": "S"},
     ),
     "readout": Signature(("latent",), ("observation",)),
 }
@@ -110,8 +110,12 @@ def trace(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> onnx.Model
     stack traces) stays in the graph: equal weights give equal bytes.
     """
     signature = SIGNATURES[name]
-    batch = torch.export.Dim("N", min=1, max=65536)
-    dynamic = {"inputs": tuple({0: batch} for _ in signature.inputs)} if signature.batched else None
+    if signature.free is None:
+        batch = torch.export.Dim("N", min=1, max=65536)
+        dynamic: dict[str, Any] | None = {"inputs": tuple({0: batch} for _ in signature.inputs)}
+    else:
+        dims = {key: {0: torch.export.Dim(name, min=2, max=65536)} for key, name in signature.free.items()}
+        dynamic = {key: dims.get(key) for key in signature.inputs} if dims else None
     with _quiet():
         program = torch.onnx.export(
             module,

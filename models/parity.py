@@ -105,6 +105,7 @@ class Draw:
             "action_cost": 0.1 + 0.1 * self._uniform(actions),
             "change_cost": 0.1 + 0.1 * self._uniform(actions),
             "disagreement_cost": 0.1 + 0.1 * self._uniform(),
+            "elites": torch.tensor(float(planner.elites)),
         }
 
     def _normal(self, *shape: int) -> Tensor:
@@ -149,7 +150,7 @@ def elite_gap(module: Refine, inputs: Mapping[str, Tensor]) -> float:
         samples = module.samples(*(inputs[key] for key in SAMPLED))
         costs = (inputs[key] for key in ("previous", "action_cost", "change_cost", "disagreement_cost"))
         scores = module.evaluate(inputs["latent"], samples, *costs)[0].sort(descending=True).values
-    elites = module.planner.elites
+    elites = int(inputs["elites"])
     gap = torch.minimum(scores[0] - scores[1], scores[elites - 1] - scores[elites])
     return float(gap / scores[0].abs().clamp(min=1e-3))
 

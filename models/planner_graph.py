@@ -86,6 +86,7 @@ class Refine(nn.Module):
         action_cost: Tensor,
         change_cost: Tensor,
         disagreement_cost: Tensor,
+        elites: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """One refinement; shapes as in docs/architecture.md, actions normalised.
 
@@ -95,16 +96,18 @@ class Refine(nn.Module):
         samples = self.samples(mean, std, noise, proposals, low, high, rate, previous)
         raw, disagreement = self.evaluate(latent, samples, previous, action_cost, change_cost, disagreement_cost)
         scores = torch.where(raw.abs() < -WORST, raw, torch.full_like(raw, WORST))  # false for NaN, too
-        elite_scores, index = torch.topk(scores, planner.elites)
-        elites = samples[index]
-        weights = torch.softmax(temperature * (elite_scores - elite_scores[0]), dim=0)[:, None, None]
-        next_mean = (weights * elites).sum(0)
-        variance = (weights * (elites - next_mean).square()).sum(0)
+        ranked, index = torch.sort(scores, descending=True)
+        chosen = torch.where(torch.arange(scores.shape[0]) < elites, 1.0, 0.0)
+        weights = torch.exp(temperature * (ranked - ranked[0])) * chosen
+        weights = weights / weights.sum()
+        sorted_samples = samples[index]
+        next_mean = (weights[:, None, None] * sorted_samples).sum(0)
+        variance = (weights[:, None, None] * (sorted_samples - next_mean).square()).sum(0)
         next_std = variance.sqrt().clamp(planner.std_min, planner.std_max)
         next_mean = bounded(next_mean[None], low, high, rate, previous)[0]  # convex already: this removes rounding
-        doubt = torch.where(elite_scores > WORST, disagreement[index], torch.zeros_like(elite_scores))
-        doubt = (weights.flatten() * doubt).sum()
-        return next_mean, next_std, elites[0], raw[index[0]], elite_scores.mean(), doubt
+        doubt = torch.where(ranked > WORST, disagreement[index], torch.zeros_like(ranked))
+        elite_value = (chosen * ranked).sum() / elites
+        return next_mean, next_std, sorted_samples[0], raw[index[0]], elite_value, (weights * doubt).sum()
 
     def samples(
         self,
@@ -131,14 +134,14 @@ class Refine(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Score less costs (N,) of sequences (N, H, A), and the value heads' disagreement (N,)."""
         value, disagreement = self.score(latent, samples)
-        change = samples - torch.cat([previous.expand(len(samples), 1, -1), samples[:, :-1]], dim=1)
+        change = samples - torch.cat([previous.expand(samples.shape[0], 1, -1), samples[:, :-1]], dim=1)
         cost = (action_cost * samples.square() + change_cost * change.square()).sum((1, 2))
         return value - cost - disagreement_cost * disagreement, disagreement
 
     def score(self, latent: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Of each sequence (N, H, A) from one latent (1, L): its return (N,), which is discounted rewards, then the value, less
         the contract's cost functions; and the standard deviation (N,) of the value heads in it."""
-        count, actions = len(samples), samples.unbind(1)
+        count, actions = samples.shape[0], samples.unbind(1)
         joint = self.steps(latent, actions)
         logits = [self.reward.of_shared(latent, actions[0])]
         if len(joint) > 1:
@@ -173,7 +176,7 @@ class Refine(nn.Module):
     def step(self, x: Tensor, action: Tensor, first: bool) -> Tensor:
         """Next latents (N, L) of x: at `first` the shared latent (1, L), then latents with their actions (N, L + A)."""
         if self.anchored is not None:
-            z = x.expand(len(action), -1) if first else x[:, : -action.shape[1]]
+            z = x.expand(action.shape[0], -1) if first else x[:, : -action.shape[1]]
             return self.anchored.prior(z, action)
         assert self.prior is not None and self.prior_head is not None
         following: Tensor = self.prior_head(self.prior.of_shared(x, action) if first else self.prior(x))

@@ -104,7 +104,7 @@ class SimNormed(Normed):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, I) → (N, W), softmax within groups of `SIMPLEX`."""
         powers = super().forward(x).clamp(-LARGEST, LARGEST).exp().reshape(-1, SIMPLEX)
-        return (powers / powers.sum(1, keepdim=True)).reshape(len(x), -1)
+        return (powers / powers.sum(1, keepdim=True)).reshape(-1, self.shift.shape[0])
 
 
 def two_hot_mean(logits: Tensor) -> Tensor:

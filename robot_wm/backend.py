@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from robot_wm.bundle import GRAPHS, Bundle
+from robot_wm.bundle import GRAPHS, Bundle, PlannerDefaults
 from robot_wm.errors import BackendError
 
 Float32 = NDArray[np.float32]
@@ -47,13 +48,21 @@ def choose_provider(wanted: str = "auto") -> str:
 class Session:
     """One graph on one execution provider; `provider` is what ONNX Runtime really gave."""
 
-    def __init__(self, path: Path | str, provider: str = "auto", threads: int = 1) -> None:
-        """Load `path`. Raises BackendError when the file is no usable graph or the provider cannot be had."""
+    def __init__(
+        self, path: Path | str, provider: str = "auto", threads: int = 1, sizes: Mapping[str, int] | None = None
+    ) -> None:
+        """Load `path`; `sizes` fixes free dimensions by name, which lets the provider plan its memory and kernels.
+
+        Raises:
+            BackendError: the file is no usable graph, or the provider cannot be had.
+        """
         self.path = Path(path)
         wanted = choose_provider(provider)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        for name, size in (sizes or {}).items():
+            options.add_free_dimension_override_by_name(name, size)
         options.log_severity_level = 3
         # A spinning worker would take the core that the motor loop needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -108,17 +117,35 @@ class Model:
         threads: int = 1,
         planner_threads: int | None = None,
         graphs: Sequence[str] = GRAPHS,
+        samples: int = 0,
     ) -> None:
-        """Open the `graphs` (default: all); `planner_threads` is for `propose` and `refine` (default: `threads`)."""
+        """Open the `graphs` (default: all).
+
+        Args:
+            planner_threads: for `propose` and `refine` (default: `threads`).
+            samples: per refinement instead of the bundle's; elites in proportion. 0: the bundle's.
+        """
         self.bundle = bundle
+        self.budget = with_samples(bundle.manifest.planner, samples)
         self.bundle_id = bundle.bundle_id
         self.initial_latent = np.asarray(bundle.manifest.initial_latent, np.float32)
-        heavy = planner_threads or threads
-        self.sessions = {
-            name: Session(bundle.graph(name), provider, heavy if name in ("propose", "refine") else threads)
-            for name in graphs
-        }
+        self._wanted, self._threads = provider, (threads, planner_threads or threads)
+        self.sessions = {name: self._open(name) for name in graphs}
         self.provider = self.sessions[graphs[-1]].provider
+
+    def with_samples(self, samples: int) -> Model:
+        """The same bundle with another number of samples; `refine` apart it shares the sessions. As `samples` above."""
+        other = copy.copy(self)
+        other.budget = with_samples(self.bundle.manifest.planner, samples)
+        if other.budget == self.budget:
+            return self
+        other.sessions = self.sessions | {"refine": other._open("refine")}
+        return other
+
+    def _open(self, name: str) -> Session:
+        threads = self._threads[name in ("propose", "refine")]
+        sizes = {"S": self.budget.samples} if name == "refine" else None
+        return Session(self.bundle.graph(name), self._wanted, threads, sizes)
 
     def encode(self, observation: Float32, mask: Float32, age: Float32) -> Float32:
         """(N, O) raw SI, (N, M), (N, M) model steps → embedding (N, E)."""
@@ -155,6 +182,15 @@ class Model:
     def readout(self, latent: Float32) -> Float32:
         """(N, L) → observation (N, O), raw SI; the probe of replay and audit."""
         return self.sessions["readout"].run(latent=latent)["observation"]
+
+
+def with_samples(planner: PlannerDefaults, samples: int) -> PlannerDefaults:
+    """The budget with so many `samples` and elites in proportion; 0 leaves it as it is. Raises BackendError for fewer than 2."""
+    if samples in (0, planner.samples):
+        return planner
+    if samples < 2:
+        raise BackendError(f"{samples} samples are too few; give 2 or more")
+    return replace(planner, samples=samples, elites=max(1, round(planner.elites * samples / planner.samples)))
 
 
 def _with_fallback(provider: str) -> list[tuple[str, dict[str, str]]]:

@@ -21,7 +21,7 @@ GRAPHS = ("encode", "posterior", "prior", "policy", "heads", "propose", "refine"
 
 @dataclass(frozen=True)
 class PlannerDefaults:
-    """The fixed planning budget a bundle was evaluated with; the sizes are baked into `propose` and `refine`."""
+    """The fixed planning budget a bundle was evaluated with; horizon and proposals are baked into `propose` and `refine`."""
 
     horizon: int = 3  # model steps
     samples: int = 512  # per refinement, without the policy proposals

@@ -22,6 +22,7 @@ class PlanInfo:
     bundle_id: str
     source: str  # mppi, cem, sampling; or the fallbacks shifted, policy
     refinements: int
+    samples: int  # of each refinement
     value: float
     spread: float
     disagreement: float  # of the value heads over the elites

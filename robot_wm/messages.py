@@ -71,6 +71,7 @@ class PlanStats:
 
     source: str = "mppi"  # who made it: mppi, cem, sampling; or the fallbacks shifted, policy
     refinements: int = 0
+    samples: int = 0  # of each refinement, without the policy's proposals
     value: float = 0.0  # expected return of the chosen sequence, model units
     spread: float = 0.0  # mean standard deviation of the final proposal, normalised action units
     disagreement: float = 0.0  # standard deviation of the value heads over the elites, model units

@@ -22,6 +22,7 @@ from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 FORGET = 0.9  # of the remembered costs, for each plan that had no time to refine
 REMEMBERED = 15  # refinements whose cost is remembered
 EAGER, CAREFUL = 0.25, 0.9  # quantile of those costs that has to fit for the first refinement, and for later ones
+FEWEST = 32  # samples that adapting to a slow machine leaves
 UNLIMITED_RATE = 4.0  # normalised units per step: twice the whole range
 
 
@@ -54,7 +55,7 @@ class Planner:
         self.seed = seed
         self.clock = clock or MonotonicClock()
         self.grid = Grid(contract.model_hz)
-        self.budget = model.bundle.manifest.planner
+        self.budget = model.budget
         self._shape = (self.budget.horizon, contract.action.size)
         action = contract.action
         self._low = normalise(contract, np.asarray(action.limit_low)).astype(np.float32)
@@ -72,6 +73,14 @@ class Planner:
             _, plan = self.plan(Carry(), latent, 0, refinements=2)
             costs.append(plan.stats.seconds / 2)
         return float(np.median(costs))
+
+    def fitted(self, available_s: float) -> Planner:
+        """Warm up, and halve the samples until two refinements fit into `available_s` (or `FEWEST` samples are left)."""
+        planner = self
+        while 2.0 * planner.warm_up() > available_s and planner.budget.samples >= 2 * FEWEST:
+            model = planner.model.with_samples(planner.budget.samples // 2)
+            planner = Planner(self.contract, model, self.seed, self.clock, self.search)
+        return planner
 
     def plan(
         self,
@@ -133,6 +142,7 @@ class Planner:
         stats = PlanStats(
             source=source,
             refinements=done,
+            samples=self.budget.samples,
             value=value,
             spread=float(std.mean()) if done else 0.0,
             disagreement=disagreement,
@@ -159,6 +169,7 @@ class Planner:
             "action_cost": np.asarray(costs.action or np.zeros(size), np.float32),
             "change_cost": np.asarray(costs.change or np.zeros(size), np.float32),
             "disagreement_cost": np.float32(costs.disagreement),
+            "elites": np.float32(self.budget.elites),
         }
 
     def _before(self, previous: FloatArray | None) -> Float32:

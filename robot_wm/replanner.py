@@ -119,6 +119,7 @@ class Replanner:
             bundle_id=plan.bundle_id,
             source=stats.source,
             refinements=stats.refinements,
+            samples=stats.samples,
             value=stats.value,
             spread=stats.spread,
             disagreement=stats.disagreement,

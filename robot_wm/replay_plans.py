@@ -126,7 +126,7 @@ def reproduce(recorded: RecordedPlan, contract: Contract, models: Mapping[str, M
         mean = normalise(contract, recorded.before.actions).astype(np.float32)
         carry = Carry(index=info.index, start=recorded.before.start, mean=mean)
     rule = search_named(info.source) if info.source in SEARCHES else None
-    planner = Planner(contract, model, info.seed, search=rule)
+    planner = Planner(contract, model.with_samples(info.samples), info.seed, search=rule)
     best: Outcome | None = None
     for latent in recorded.latents:
         again = _plan_again(planner, carry, latent, recorded)

@@ -96,7 +96,8 @@ class PlannerNode(Base):
         recent = list(self._recent)
         total = sum(self._sources.values())
         values: dict[str, object] = {"plans": total, "bundle": self._replanner.current}
-        values["provider"] = self._replanner.planners[self._replanner.current].model.provider
+        planner = self._replanner.planners[self._replanner.current]
+        values |= {"provider": planner.model.provider, "samples": planner.budget.samples}
         values |= {f"plans {source}": count for source, count in self._sources.items()}
         if recent:
             milliseconds = np.array([item[0] for item in recent]) * 1e3
@@ -117,8 +118,13 @@ class PlannerNode(Base):
         model = Model(bundle, self.value("provider"), threads=1, planner_threads=threads)
         search = search_named(self.value("planner"))
         planner = Planner(self.contract, model, int(self.value("seed")), self.clock_, search)
-        planner.warm_up()
-        return planner
+        fitted = planner.fitted(self._budget / NS_PER_S)
+        if fitted.budget.samples != planner.budget.samples:
+            self.get_logger().warning(
+                f"this machine is slow for bundle {bundle.bundle_id}: planning with {fitted.budget.samples} samples instead of "
+                f"{planner.budget.samples}, so that two refinements fit into {self._budget / NS_PER_S:.3f} s"
+            )
+        return fitted
 
     def _on_latent(self, msg: Image) -> None:
         latent = latent_from_msg(msg, self.offset, topics.LATENT, self._replanner.grid)

@@ -24,6 +24,7 @@ def evaluate(
     ] = 0.0,
     compensate: Annotated[bool, typer.Option(help="Plan for the moment at which a plan takes effect.")] = True,
     refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
+    samples: Annotated[int, typer.Option(help="Samples per refinement; 0: the manifest's budget.", min=0)] = 0,
     planner: Annotated[str, typer.Option(help="mppi, cem, sampling or policy (robot_wm/search.py).")] = "mppi",
     provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one graph.", min=1)] = 1,
@@ -54,6 +55,7 @@ def evaluate(
     config = {"bundle": bundle.resolve(), "episodes": episodes, "seed": seed, "compensate": compensate}
     config |= {
         "refinements": refinements,
+        "samples": samples,
         "planner": planner,
         "provider": provider,
         "threads": threads,
@@ -75,7 +77,7 @@ def evaluate(
 
         figures = evaluation.evaluate(
             loaded, task or loaded.contract.name, episodes, seed, disturbance, compensate, refinements or None,
-            search_named(planner), provider, threads, bag_of, show,
+            search_named(planner), samples, provider, threads, bag_of, show,
         )  # fmt: skip
     title = f"eval {loaded.manifest.name}"
     evidence = leave_evidence(folder, first, loaded.contract, figures, title, film if video else None)
@@ -127,3 +129,26 @@ def flywheel(
 
         figures = wheel.run(show)
     emit(figures, json_, title=f"flywheel {task}")
+
+
+def bench_planner_ablation(
+    bundle: Annotated[Path, typer.Option(help="Bundle to plan with.", exists=True)],
+    budgets: Annotated[str, typer.Option(help="Samples x refinements, as 512x6,64x2.")] = "512x6,128x6,64x4,64x1",
+    variations: Annotated[
+        str,
+        typer.Option(help="Of mppi, correlated, keep_best, momentum, keep_spread, cem, sampling, policy; empty: all."),
+    ] = "",
+    episodes: Annotated[int, typer.Option(help="Episodes each, on equal seeds.", min=2)] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Evaluations at a time.", min=1)] = 2,
+    json_: Json = False,
+) -> None:
+    """Return against samples x refinements for each variation of the planner, with 95 % intervals."""
+    from robot_wm.cli import emit, progress
+    from sim.ablation import VARIATIONS, cells_for, measure, parse_budgets
+
+    cells = cells_for(variations.split(",") if variations else list(VARIATIONS), parse_budgets(budgets))
+    with progress() as bar:
+        line = bar.add_task("evaluations", total=len(cells))
+        rows = measure(bundle, cells, episodes, seed, jobs, lambda row: bar.update(line, advance=1))
+    emit({"bundle": str(bundle), "rows": rows}, json_, title="bench planner-ablation")

@@ -26,6 +26,7 @@ def evaluate(
     compensate: bool = True,
     refinements: int | None = None,
     search: Search | None = None,
+    samples: int = 0,
     provider: str = "cpu",
     threads: int = 1,
     bag_of: Callable[[int], Path | None] = lambda index: None,
@@ -37,6 +38,7 @@ def evaluate(
         compensate: tell filter and planner of the actuation delay, as a contract with a measured `action.delay_s` does, and
             plan for the moment at which a plan that takes its time takes effect.
         search: how a plan is improved (default: MPPI).
+        samples: per refinement (default: the manifest's).
         refinements: per plan (default: the manifest's budget); there is no deadline in lockstep.
         bag_of: where to record an episode, by its number from 0; None: nowhere.
 
@@ -48,7 +50,7 @@ def evaluate(
     task.contract.require_same(bundle.contract, f"bundle {bundle.path}")
     known_delay = disturbance.actuation_delay_s if compensate else 0.0
     contract = with_actuation_delay(task.contract, known_delay)
-    model = Model(bundle, provider, threads=threads)
+    model = Model(bundle, provider, threads=threads, samples=samples)
     agent = WorldModelAgent(
         contract,
         model,

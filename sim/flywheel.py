@@ -36,7 +36,7 @@ FINAL_SEED = 900_000  # episodes of the reported figure, never used for choosing
 COLLECT_SEED = 10_000
 CLEARLY_WORSE = 0.9  # return of the newest relative to that of the best
 CHUNK = 10  # updates between looks at whether a core is free
-SETTLE, SLOWEST = 0.6, 0.05  # after this part of the budget the learning rate falls, to this factor at its end
+SETTLE, SLOWEST = 0.7, 0.05  # after this part of the budget the learning rate falls, to this factor at its end
 
 
 @dataclass(frozen=True)

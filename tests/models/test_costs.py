@@ -70,7 +70,14 @@ def test_a_bundle_has_its_cost_functions_built_in_and_is_refused_by_a_contract_t
         bundle = export_bundle(model, made_for, tmp_path / name, planner)
         inputs = {"latent": np.full((1, 16), 0.125), "mean": np.zeros((3, 1)), "std": np.ones((3, 1))}
         inputs |= {"noise": np.zeros((16, 3, 1)), "proposals": np.zeros((2, 3, 1)), "low": [-1], "high": [1]}
-        inputs |= {"rate": [4], "previous": [0], "temperature": 0.5, "action_cost": [0], "change_cost": [0]}
+        inputs |= {
+            "rate": [4],
+            "previous": [0],
+            "temperature": 0.5,
+            "action_cost": [0],
+            "change_cost": [0],
+            "elites": 4,
+        }
         values[name] = Model(bundle, "cpu").refine(**inputs, disagreement_cost=0.0).value
     assert values["costly"] < values["free"] - 5.0
     assert load_bundle(tmp_path / "costly", replace(wanted, name="robot")).contract.name == "robot"

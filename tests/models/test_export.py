@@ -102,8 +102,10 @@ def test_a_graph_has_the_documented_signature_and_holds_the_contract(bundle, con
     proto = onnx.load(bundle.graph(graph))
     assert tuple(item.name for item in proto.graph.input) == SIGNATURES[graph].inputs
     assert tuple(item.name for item in proto.graph.output) == SIGNATURES[graph].outputs
-    first = {dim.dim_param for item in proto.graph.input for dim in item.type.tensor_type.shape.dim[:1]}
-    assert (first == {"N"}) == SIGNATURES[graph].batched
+    free = SIGNATURES[graph].free
+    shapes = {item.name: item.type.tensor_type.shape.dim for item in proto.graph.input}
+    named = {name: dims[0].dim_param for name, dims in shapes.items() if dims and dims[0].dim_param}
+    assert named == (dict.fromkeys(SIGNATURES[graph].inputs, "N") if free is None else free)
     metadata = {item.key: item.value for item in proto.metadata_props}
     assert metadata["graph"] == graph
     assert metadata["contract_hash"] == contract.hash

@@ -43,7 +43,7 @@ def plain(model, planner=PLANNER):
     one = torch.ones(model.action_size, dtype=model.initial_latent.dtype)
     bounds = {"low": -one, "high": one, "rate": 4 * one, "previous": 0 * one}
     costs = {"action_cost": 0 * one, "change_cost": 0 * one, "disagreement_cost": 0 * one[0]}
-    return bounds | costs | {"temperature": planner.temperature * one[0]}
+    return bounds | costs | {"temperature": planner.temperature * one[0], "elites": planner.elites * one[0]}
 
 
 @pytest.mark.parametrize("heads", [1, 2, 5])

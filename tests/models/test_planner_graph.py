@@ -45,6 +45,7 @@ def refine_inputs(seed=0, **changes):
         "action_cost": torch.zeros(ACTIONS),
         "change_cost": torch.zeros(ACTIONS),
         "disagreement_cost": torch.tensor(0.0),
+        "elites": torch.tensor(float(PLANNER.elites)),
     }
     return inputs | changes
 

@@ -1,6 +1,6 @@
 """A planning problem with a known answer: reward is minus the squared distance of each action to a target."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,10 +15,15 @@ class TargetModel:
 
     def __init__(self, target=0.5, clock=None, cost=0, bundle_id="target"):
         self.bundle_id = bundle_id
-        self.bundle = SimpleNamespace(manifest=SimpleNamespace(planner=BUDGET))
+        self.budget = BUDGET
         self.initial_latent = np.zeros(2, np.float32)
         self.target, self.clock, self.cost = target, clock, cost
         self.calls = 0
+
+    def with_samples(self, samples):
+        other = TargetModel(self.target, self.clock, self.cost * samples // self.budget.samples, self.bundle_id)
+        other.budget = replace(self.budget, samples=samples)
+        return other
 
     def propose(self, latent, noise):
         return np.clip(self.target + 0.0 * noise, -1, 1).astype(np.float32)

@@ -20,6 +20,7 @@ ROWS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4).map(tuple)
         bundle_id=st.text(),
         source=st.text(),
         refinements=st.integers(0),
+        samples=st.integers(0),
         value=NUMBERS,
         spread=NUMBERS,
         disagreement=NUMBERS,

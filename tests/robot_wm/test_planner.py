@@ -114,6 +114,16 @@ def test_no_plan_mixes_two_bundles():
         planner.plan(Carry(), Latent(0, np.zeros(2, np.float32), "other"), STEP)
 
 
+def test_on_a_slow_machine_it_takes_fewer_samples_until_two_refinements_fit():
+    planner, _ = planner_with(cost=8 * MS)
+    assert planner.fitted(0.016) is planner
+    fitted = planner.fitted(0.010)
+    assert (fitted.budget.samples, fitted.model.cost) == (32, 4 * MS)
+    assert planner.fitted(0.001).budget.samples == 32
+    _, plan = fitted.plan(Carry(), LATENT, STEP)
+    assert plan.stats.samples == 32
+
+
 def test_warming_up_measures_a_refinement():
     planner, _ = planner_with(cost=2 * MS)
     assert planner.warm_up() == pytest.approx(0.002)

@@ -29,8 +29,12 @@ class PlanningModel(LinearModel):
 
     def __init__(self, bundle_id, contract):
         super().__init__(bundle_id)
-        manifest = SimpleNamespace(planner=PlannerDefaults(horizon=4, samples=8, proposals=3))
-        self.bundle = SimpleNamespace(manifest=manifest, contract=contract)
+        self.budget = PlannerDefaults(horizon=4, samples=8, proposals=3)
+        self.bundle = SimpleNamespace(contract=contract)
+
+    def with_samples(self, samples):
+        assert samples == self.budget.samples
+        return self
 
     def propose(self, latent, noise):
         return np.tanh(noise + latent.sum()).astype(np.float32)

@@ -13,7 +13,7 @@ from robot_wm.run_figures import episode_window, run_figures
 
 def plan_info(k, source="mppi"):
     info = PlanInfo(
-        index=k, bundle_id="b", source=source, refinements=0 if source == "shifted" else 2 + k % 2,
+        index=k, bundle_id="b", source=source, refinements=0 if source == "shifted" else 2 + k % 2, samples=64,
         value=0.0, spread=0.1, disagreement=0.2, seconds=0.010, latent_age_s=0.02, latent_steps=1,
         slack_s=-0.001 if k == 3 else 0.004, previous=None, actions=(), seed=0, reset=False,
     )  # fmt: skip

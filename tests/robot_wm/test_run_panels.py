@@ -18,7 +18,7 @@ STEP = 20 * MS
 def plan_info(index, refinements=2, seconds=0.004):
     source = "mppi" if refinements else "shifted"
     return PlanInfo(
-        index, "b", source, refinements, 1.5, 0.1, 0.2, seconds, 0.02, 1, 0.006, None, ((0.0, 0.0),), 0, False
+        index, "b", source, refinements, 64, 1.5, 0.1, 0.2, seconds, 0.02, 1, 0.006, None, ((0.0, 0.0),), 0, False
     )
 
 

@@ -107,7 +107,9 @@ def test_commands_events_and_infos_survive_the_wire():
     assert (back.stamp, back.values.tolist()) == (command.stamp, [0.25, -1.5])
     for event in (Event(5, "start"), Event(7, "mark", "pole: was touched")):
         assert convert.event_from_msg(wire(convert.event_to_msg(event, OFFSET)), OFFSET, "event") == event
-    info = PlanInfo(3, "b", "mppi", 4, 0.1, 1 / 3, 2 / 3, 0.012, 0.02, 1, 0.004, (0.5, 1.0), ((0.1, 0.2),), 9, False)
+    info = PlanInfo(
+        3, "b", "mppi", 4, 64, 0.1, 1 / 3, 2 / 3, 0.012, 0.02, 1, 0.004, (0.5, 1.0), ((0.1, 0.2),), 9, False
+    )
     msg = wire(convert.info_to_msg(info, 11, "planner_node", OFFSET))
     assert convert.info_from_msg(PlanInfo, msg, OFFSET, "plan_info") == (11, info)
     with pytest.raises(MessageError, match="no key 'innovation'"):

@@ -60,7 +60,8 @@ class IntegratorModel:
 
     def __init__(self, contract):
         self.bundle_id = "integrator"
-        self.bundle = SimpleNamespace(manifest=SimpleNamespace(planner=PlannerDefaults(samples=8, refinements=2)))
+        self.bundle = SimpleNamespace()
+        self.budget = PlannerDefaults(samples=8, refinements=2)
         self.initial_latent = np.zeros(1, np.float32)
         self.planned_from = []
         self._gain = LIMIT / contract.model_hz
@@ -73,6 +74,10 @@ class IntegratorModel:
 
     def prior(self, latent, action):
         return (latent + self._gain * action).astype(np.float32)
+
+    def with_samples(self, samples):
+        assert samples == self.budget.samples
+        return self
 
     def propose(self, latent, noise):
         self.planned_from.append(float(latent[0, 0]))

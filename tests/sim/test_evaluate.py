@@ -22,7 +22,7 @@ def bundle(monkeypatch):
     """A bundle of the integrator that needs no graphs."""
     contract = integrator_contract()
 
-    def model(bundle, provider, threads):
+    def model(bundle, provider, threads, samples=0):
         known = IntegratorModel(contract)
         known.bundle.contract, known.provider = contract, provider
         return known

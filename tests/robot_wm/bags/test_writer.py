@@ -24,7 +24,7 @@ from robot_wm.timebase import NS_PER_S, RosOffset, VirtualClock
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN_INFO = PlanInfo(
-    7, "abc", "mppi", 3, 1.5, 0.25, 0.125, 0.01, 0.02, 1, 0.005, (0.5, 0.1 + 0.2), ((1.0, -1.0),), 0, False
+    7, "abc", "mppi", 3, 64, 1.5, 0.25, 0.125, 0.01, 0.02, 1, 0.005, (0.5, 0.1 + 0.2), ((1.0, -1.0),), 0, False
 )
 CORRECTION = CorrectionInfo("abc", 0.125, 2, 0.01, 0.001, {"used": 3})
 

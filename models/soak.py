@@ -1,0 +1,183 @@
+"""`robot-wm bench soak`: very many plans at virtual time with random models, readings, resets and clocks that jump past deadlines.
+
+Every plan is checked: finite, inside the limits, within the rate, made of one bundle. Memory is watched after the warm-up.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.export import export_bundle
+from models.networks import Sizes
+from models.world_model import WorldModel
+from robot_wm.backend import Model
+from robot_wm.bundle import PlannerDefaults
+from robot_wm.contract import Contract, parse_contract
+from robot_wm.errors import RunError
+from robot_wm.latent_filter import LatentFilter
+from robot_wm.messages import Applied, FloatArray, Measurement, Plan
+from robot_wm.planner import Planner
+from robot_wm.replanner import NoLatent, Replanner
+from robot_wm.search import PredictiveSampling, Search, search_named
+from robot_wm.timebase import NS_PER_S, VirtualClock
+
+START = 1_000 * NS_PER_S
+RULES: tuple[Search, ...] = (
+    Search(),
+    Search(correlation=0.7, keep_best=True, momentum=0.2, keep_spread=2.0),
+    PredictiveSampling(),
+    search_named("cem"),
+    search_named("policy"),
+)
+ROUND = 500  # plans with one model and rule before it is another's turn
+WARM = 0.2  # of the plans, before memory is compared
+TOLERANCE = 1e-4  # of the action range, for rounding
+
+
+class RestlessClock(VirtualClock):
+    """A virtual clock that moves a little whenever it is read, and now and then far."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__(START)
+        self._rng = rng
+
+    def now(self) -> int:
+        jump = self._rng.random() < 0.003
+        self.advance(int(self._rng.exponential(5e7 if jump else 2e5)))
+        return super().now()
+
+
+class Robot:
+    """One random contract and model with all that plans for it."""
+
+    def __init__(self, rng: np.random.Generator, seed: int, scratch: Path, clock: VirtualClock) -> None:
+        self.contract = random_contract(rng)
+        torch.manual_seed(seed)
+        sizes = Sizes("soak", latent=16, mlp=32, encoder=16, value_heads=int(rng.integers(1, 4)), encoder_layers=1)
+        world_model = WorldModel(self.contract, sizes).requires_grad_(False).eval()
+        for parameter in world_model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape)
+        budget = PlannerDefaults(horizon=int(rng.integers(1, 5)), samples=16, proposals=4, elites=6, refinements=3)
+        self.model = Model(export_bundle(world_model, self.contract, scratch / f"bundle{seed}", budget), "cpu")
+        self.clock = clock
+        self.filter = LatentFilter(self.contract, self.model, history_s=0.5)
+        self.planners = [Planner(self.contract, self.model, seed, clock, rule) for rule in RULES]
+        self.restart(0)
+
+    def restart(self, turn: int) -> None:
+        """Begin an episode with the next rule's planner."""
+        self.filter.reset(self.clock.now())
+        planner = self.planners[turn % len(RULES)]
+        self.replanner = Replanner(self.contract, planner, self.clock, latent_stale_s=0.5)
+
+    def live(self, rng: np.random.Generator) -> None:
+        """One control step: a reading that may be lost or absurd, and whatever is sent."""
+        now = self.clock.now()
+        if rng.random() < 0.9:
+            values = rng.standard_normal(2) * 10.0 ** rng.uniform(-2, 6)
+            self.filter.observe(Measurement("state", now - int(rng.integers(0, 10**8)), values), now)
+        action = self.contract.action
+        sent = rng.uniform(action.limit_low, action.limit_high)
+        applied = Applied(now, sent, "plan:1" if rng.random() < 0.7 else "hold")
+        self.filter.applied(applied)
+        self.replanner.applied(applied)
+        if rng.random() < 0.95:
+            self.replanner.latent(self.filter.latent())
+
+    def plan(self, rng: np.random.Generator) -> tuple[Plan, FloatArray]:
+        """A plan whose deadline may be far, near, past or missing; and the action before it."""
+        budget = int(rng.integers(0, 3 * 10**7))
+        start = self.replanner.next_start(self.clock.now(), budget)
+        deadline = None if rng.random() < 0.1 else self.clock.now() + int(rng.uniform(-0.2, 1.0) * 2e7)
+        plan, info = self.replanner.plan(start, deadline, explore=bool(rng.random() < 0.1))
+        assert info.previous is not None
+        return plan, np.array(info.previous)
+
+
+def soak(plans: int, seed: int = 0, robots: int = 6, progress: Any = None) -> dict[str, Any]:
+    """Make `plans` plans and return what they were: counts by source, and memory in MiB at the end of the warm-up and after.
+
+    Raises:
+        RunError: a plan is not finite, or breaks a limit or a rate; naming the plan and the bound.
+    """
+    rng = np.random.default_rng(seed)
+    sources: Counter[str] = Counter()
+    memory: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        fleet = [Robot(rng, i, Path(scratch), RestlessClock(rng)) for i in range(robots)]
+        for done in _rounds(plans):
+            turn = done // ROUND
+            robot = fleet[turn % robots]
+            robot.restart(turn // robots)
+            for _ in range(min(ROUND, plans - done)):
+                robot.live(rng)
+                if rng.random() < 0.002:
+                    robot.restart(turn // robots)
+                try:
+                    plan, before = robot.plan(rng)
+                except NoLatent:
+                    sources["none: no latent"] += 1
+                    continue
+                check(plan, before, robot.contract)
+                sources[plan.stats.source] += 1
+            if done >= WARM * plans:
+                gc.collect()
+                memory.append(resident_mib())
+            if progress is not None:
+                progress(done)
+    return {
+        "plans": plans,
+        "sources": dict(sources),
+        "violations": 0,
+        "resident_mib_after_warm_up": memory[0],
+        "resident_mib_at_the_end": memory[-1],
+        "resident_mib_largest": max(memory),
+        "seed": seed,
+    }
+
+
+def check(plan: Plan, before: FloatArray, contract: Contract) -> None:
+    """Raises RunError unless every action is finite, within the limits, and within the rate of the one before it."""
+    action = contract.action
+    slack = TOLERANCE * (np.array(action.high) - np.array(action.low))
+    if not np.isfinite(plan.actions).all():
+        raise RunError(f"plan {plan.index} ({plan.stats.source}) is not finite: {plan.actions}")
+    if (plan.actions < action.limit_low - slack).any() or (plan.actions > action.limit_high + slack).any():
+        raise RunError(f"plan {plan.index} ({plan.stats.source}) breaks a limit: {plan.actions}")
+    if action.rate:
+        steps = np.abs(np.diff(np.vstack([before, plan.actions]), axis=0))
+        if (steps > np.array(action.rate) / contract.model_hz + slack).any():
+            raise RunError(f"plan {plan.index} ({plan.stats.source}) breaks a rate: {plan.actions} after {before}")
+
+
+def random_contract(rng: np.random.Generator) -> Contract:
+    """One observation, one to four actions, with or without rates, tightened limits and a delay."""
+    size = int(rng.integers(1, 5))
+    span = rng.uniform(0.5, 20.0, size)
+    action: dict[str, Any] = {"names": [f"motor{i}" for i in range(size)], "mode": "effort"}
+    action |= {"low": (-span).tolist(), "high": span.tolist(), "delay_s": float(rng.uniform(0.0, 0.05))}
+    action |= {"limit_low": (-0.7 * span).tolist(), "limit_high": (0.9 * span).tolist()}
+    if rng.random() < 0.5:
+        action["rate"] = (rng.uniform(0.5, 50.0, size) * span).tolist()
+    state = {"name": "state", "topic": "state", "field": "data", "names": ["x", "y"]}
+    hz = int(rng.choice([25, 50, 100]))
+    return parse_contract({"name": "soak", "model_hz": hz, "observations": [state], "action": action})
+
+
+def resident_mib() -> float:
+    """Memory of this process that is in RAM."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _rounds(plans: int) -> Iterator[int]:
+    yield from range(0, plans, ROUND)
