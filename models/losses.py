@@ -43,6 +43,7 @@ class LossConfig:
     discount: float = 0.99
     drop: float = 0.1  # chance that an instant's observations, and that one observation of several, is missing
     cold: float = 0.1  # chance that the filter starts anew at the last burn-in instant
+    remember: bool = True  # windows start from the prior that was left at their first row (models/memory.py)
     scale_rate: float = 0.01  # of the running 5-95 percentile range of the values
     with_reward: bool = True  # off: no reward, value and policy losses (logs without a task)
     with_terminals: bool = False  # on: the data has terminal states
@@ -69,6 +70,7 @@ class Sequence(NamedTuple):
     target: Tensor  # (T, B, O) observation interpolated at the instant
     terminal: Tensor  # (T, B) 1 where the instant is a terminal state
     valid: Tensor  # (T, B) 0 after the end of the episode
+    rows: Tensor  # (T, B) int64, which row of the data
 
 
 class Noise(NamedTuple):
@@ -90,6 +92,7 @@ class Rollout(NamedTuple):
     latents: Tensor  # (H + 1, N, L) the posterior at the start, then open loop
     posteriors: Tensor  # (H, N, L) the filter's, at the open-loop instants; no gradient. Empty if unasked
     sequence: Sequence  # (H + 1, N, ...) what was recorded from each start on
+    priors: Tensor  # (T - 1, B, L) what the filter predicted for the windows' instants 1, 2, ...; no gradient
 
 
 def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: torch.Generator) -> Noise:
@@ -129,15 +132,20 @@ def sparse_dropout(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
     return factors.reshape(shape)
 
 
-def roll_out(model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise) -> Rollout:
-    """Filter as the runtime does, predict `horizon` steps open loop from every start, and filter on without gradient."""
+def roll_out(
+    model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, start: Tensor | None = None
+) -> Rollout:
+    """Filter as the runtime does from the prior `start` (B, L) on (default: the initial latent), predict `horizon` steps open loop
+    from every start, and filter on without gradient."""
     first, count = config.burn_in, config.burn_in + config.starts
     mask = sequence.mask[:count] * noise.keep
     embedding = model.encode(sequence.observation[:count], mask, sequence.age[:count])
     initial = model.initial_latent.expand(mask.shape[1], -1)
-    filtered = [model.posterior(initial, embedding[0], mask[0])]
+    filtered = [model.posterior(initial if start is None else start, embedding[0], mask[0])]
+    priors = []
     for t in range(1, count):
         prior = model.prior(filtered[-1], sequence.action[t - 1])
+        priors.append(prior.detach())
         if t == first:
             prior = torch.where(noise.cold, initial, prior)
         filtered.append(model.posterior(prior, embedding[t], mask[t]))
@@ -146,16 +154,17 @@ def roll_out(model: WorldModel, config: LossConfig, sequence: Sequence, noise: N
     for k in range(config.horizon):
         latents.append(model.prior(latents[-1], ahead.action[k]))
     if not config.with_posteriors:
-        return Rollout(torch.stack(latents), torch.empty(0), ahead)
+        return Rollout(torch.stack(latents), torch.empty(0), ahead, torch.stack(priors) if priors else torch.empty(0))
     with torch.no_grad():
         mask, prior = sequence.mask[count:], latents[1][-len(initial) :].detach()
         embedding = model.encode(sequence.observation[count:], mask, sequence.age[count:])
         for k in range(config.horizon):
+            priors.append(prior)
             filtered.append(model.posterior(prior, embedding[k], mask[k]))
             if k + 1 < config.horizon:
                 prior = model.prior(filtered[-1], sequence.action[count + k])
         later = [torch.cat(filtered[first + k : first + k + config.starts]) for k in range(1, config.horizon + 1)]
-    return Rollout(torch.stack(latents), torch.stack(later), ahead)
+    return Rollout(torch.stack(latents), torch.stack(later), ahead, torch.stack(priors))
 
 
 def from_starts(config: LossConfig, sequence: Sequence) -> Sequence:
@@ -184,12 +193,18 @@ def td_target(model: WorldModel, config: LossConfig, sequence: Sequence, noise: 
 
 
 def compute_losses(
-    model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, scale: Tensor
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Every weighted term of the loss, by name (their sum is minimised), and the updated value scale ()."""
+    model: WorldModel,
+    config: LossConfig,
+    sequence: Sequence,
+    noise: Noise,
+    scale: Tensor,
+    start: Tensor | None = None,
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Every weighted term of the loss, by name (their sum is minimised), the updated value scale (), and the priors of `Rollout`;
+    `start` as in `roll_out`."""
     if config.mirrored:
         sequence = mirror(sequence, noise.mirror)
-    latents, posteriors, sequence = roll_out(model, config, sequence, noise)
+    latents, posteriors, sequence, priors = roll_out(model, config, sequence, noise, start)
     here = sequence.valid * _powers(config.rho, config.horizon + 1)  # (H + 1, N)
     ahead = sequence.valid[1:] * _powers(config.rho, config.horizon)  # (H, N) of the steps' ends
     terms = {}
@@ -215,7 +230,7 @@ def compute_losses(
     features = model.features(sequence.target[:, probed])
     errors = (model.readout_features(latents[:, probed]) - features).square().mean(-1)
     terms["probe"] = config.probe * (sequence.valid[:, probed] * errors).mean()
-    return terms, scale
+    return terms, scale, priors
 
 
 def anchor_loss(anchors: Anchors, config: LossConfig, parts: Tensor, sequence: Sequence) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.fused import kernels
 from models.losses import LossConfig, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
+from models.memory import PriorMemory
 from models.networks import expectation
 from models.optimiser import CLIPPED, Optimiser, OptimiserConfig
 from models.world_model import WorldModel
@@ -30,7 +31,8 @@ PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 
 class Windows(Protocol):
-    """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...)."""
+    """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...), and
+    int64 `rows` (B, T) that tell every instant of the data apart."""
 
     def sample(self, rng: np.random.Generator, batch: int, length: int) -> Any: ...
 
@@ -63,6 +65,7 @@ def config_for(contract: Contract, seed: int = 0, offline: bool = False, **chang
         with_reward=contract.rewarded,
         behaviour_cloning=1.0 / 2.5 if offline else 0.0,
         mirrored=contract.mirrored,
+        remember=not contract.mirrored,  # a latent of one side is none of the other
     )
     if learns_motion_alone(contract):
         return dynamics_only(contract, seed, loss, **changes)
@@ -88,6 +91,7 @@ def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: An
         "rho": 1.0,
         "drop": 0.02,  # measured gaps are in the logs already
         "cold": 0.0,
+        "remember": False,  # the burn-in is long
         "consistency": 0.0,  # the anchors are compared with measurements, step by step
     }
     optimiser = OptimiserConfig(rate=1e-3, encoder_rate=1.0, decay=DECAY)
@@ -97,7 +101,8 @@ def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: An
 class Trainer:
     """Updates `model` in place from windows of `dataset`.
 
-    The state is: model, optimiser, value scale, two random generators and the step; `save` and `load` carry all of it.
+    The state is: model, optimiser, value scale, remembered priors, two random generators and the step; `save` and `load` carry
+    all of it.
     """
 
     def __init__(self, model: WorldModel, dataset: Windows, config: TrainConfig) -> None:
@@ -107,6 +112,7 @@ class Trainer:
         self.step = 0
         self._optimiser = Optimiser(model, config.optimiser)
         self._scale = torch.ones(())
+        self._memory = PriorMemory(model.initial_latent)
         self._rng = np.random.default_rng(config.seed)
         self._generator = torch.Generator().manual_seed(config.seed)
 
@@ -131,12 +137,15 @@ class Trainer:
         sequence = draw_sequence(self.dataset, self._rng, config)
         noise = draw_noise(self.model, config.loss, config.batch, self._generator)
         self._optimiser.zero()
-        terms, scale = compute_losses(self.model, config.loss, sequence, noise, self._scale)
+        start = self._memory.recall(sequence.rows[0]) if config.loss.remember else None
+        terms, scale, priors = compute_losses(self.model, config.loss, sequence, noise, self._scale, start)
         names, values = list(terms), torch.stack(list(terms.values()))
         self._require_finite(names, values.detach())
         values.sum().backward()  # type: ignore[no-untyped-call]
         norms = self._optimiser.step(self.step)
         self._scale = scale
+        if config.loss.remember:
+            self._memory.keep(sequence.rows[1:], priors, sequence.valid[1:])
         self.step += 1
         names += [f"gradient_{name}" for name in CLIPPED]
         return names, torch.cat([values.detach(), norms])
@@ -170,6 +179,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scale": self._scale,
+            "memory": self._memory.state_dict(),
             "rng": self._rng.bit_generator.state,
             "generator": self._generator.get_state(),
             "step": self.step,
@@ -192,6 +202,7 @@ class Trainer:
         _load_weights(self.model, state["model"], path)
         self._optimiser.load_state_dict(state["optimiser"])
         self._scale = state["scale"]
+        self._memory.load_state_dict(state["memory"])
         self._rng.bit_generator.state = state["rng"]
         self._generator.set_state(state["generator"])
         self.step = state["step"]
@@ -209,7 +220,7 @@ class Trainer:
 def draw_sequence(dataset: Windows, rng: np.random.Generator, config: TrainConfig) -> Sequence:
     """One batch of windows as tensors, time first."""
     batch = dataset.sample(rng, config.batch, config.loss.length)
-    arrays = (np.asarray(getattr(batch, name), np.float32) for name in Sequence._fields)
+    arrays = (getattr(batch, name) for name in Sequence._fields)
     return Sequence(*(torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1))) for array in arrays))
 
 
@@ -224,7 +235,7 @@ def held_out(
     loss = replace(config.loss, drop=0.0, cold=0.0, consistency=1.0)
     sequence = draw_sequence(dataset, rng, config)
     noise = draw_noise(model, loss, config.batch, generator)
-    latents, posteriors, sequence = roll_out(model, loss, sequence, noise)
+    latents, posteriors, sequence, _ = roll_out(model, loss, sequence, noise)
     ahead = sequence.valid[1:]
 
     def mean(errors: Tensor) -> float:

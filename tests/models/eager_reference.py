@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.losses import LossConfig, Noise, Sequence, draw_noise
+from models.memory import PriorMemory
 from models.networks import Ensemble, linear, simnorm, symexp, two_hot
 from models.train import TrainConfig, Windows, draw_sequence
 from models.world_model import WorldModel
@@ -67,6 +68,7 @@ class EagerTrainer:
         self.target_heads.requires_grad_(False)
         self.dataset, self.config = dataset, config
         self.scale = torch.ones(())
+        self.memory, self.start, self.priors = PriorMemory(model.initial_latent), None, []
         self.rng = np.random.default_rng(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         encoder = [self.model.encoder, self.model.posterior_hidden, self.model.posterior_head]
@@ -84,7 +86,10 @@ class EagerTrainer:
         for _ in range(count):
             sequence = draw_sequence(self.dataset, self.rng, self.config)
             noise = draw_noise(self.model, self.config.loss, self.config.batch, self.generator)
+            self.start = self.memory.recall(sequence.rows[0]) if self.config.loss.remember else None
             terms = self.backward(sequence, noise)
+            if self.config.loss.remember:
+                self.memory.keep(sequence.rows[1:], torch.stack(self.priors), sequence.valid[1:])
             for parameters in (self.of_model, self.of_policy, self.of_probe):
                 nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
             self.optimiser.step()
@@ -108,10 +113,12 @@ class EagerTrainer:
         config: LossConfig = self.config.loss
         model, first, horizon = self.model, config.burn_in, config.horizon
         start = model.initial_latent.expand(sequence.mask.shape[1], -1)
-        z = start
+        z = start if self.start is None else self.start
+        self.priors = []
         for t in range(first + 1):
             if t:
                 z = model.prior(z, sequence.action[t - 1])
+                self.priors.append(z.detach())
             if t and t == first:
                 z = torch.where(noise.cold, start, z)
             mask = sequence.mask[t] * noise.keep[t]
@@ -152,6 +159,7 @@ class EagerTrainer:
         config, targets, posteriors = self.config.loss, [], []
         for k in range(config.horizon):
             at = config.burn_in + 1 + k
+            self.priors.append(prior)
             embedding = self.model.encode(sequence.observation[at], sequence.mask[at], sequence.age[at])
             z = self.model.posterior(prior, embedding, sequence.mask[at])
             action = self.model.policy(z, noise.target[k]).action

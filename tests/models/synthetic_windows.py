@@ -50,6 +50,7 @@ class Batch:
     target: np.ndarray
     terminal: np.ndarray
     valid: np.ndarray
+    rows: np.ndarray
 
 
 class PendulumWindows:
@@ -82,4 +83,5 @@ class PendulumWindows:
             target=observation,
             terminal=0 * ones,
             valid=ones,
+            rows=episode * self.state.shape[1] + index,
         )

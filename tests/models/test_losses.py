@@ -50,7 +50,7 @@ def test_losses_and_gradients_equal_the_plain_reference(fused: bool, changes: di
     plain = EagerTrainer(model, PendulumWindows(episodes=1), config)
     expected = plain.backward(sequence, noise)
     with kernels(fused):
-        terms, scale = compute_losses(model, config.loss, sequence, noise, torch.ones(()))
+        terms, scale, _ = compute_losses(model, config.loss, sequence, noise, torch.ones(()))
         sum(terms.values()).backward()
     assert terms.keys() == expected.keys()
     for name, term in terms.items():
@@ -109,8 +109,10 @@ def test_rows_behind_the_end_of_an_episode_teach_nothing() -> None:
     valid[3:] = 0.0
     spoiled = sequence.reward.clone()
     spoiled[3:] = 99.0
-    one, _ = compute_losses(model, config.loss, sequence._replace(valid=valid), noise, torch.ones(()))
-    other, _ = compute_losses(model, config.loss, sequence._replace(valid=valid, reward=spoiled), noise, torch.ones(()))
+    one, *_ = compute_losses(model, config.loss, sequence._replace(valid=valid), noise, torch.ones(()))
+    other, *_ = compute_losses(
+        model, config.loss, sequence._replace(valid=valid, reward=spoiled), noise, torch.ones(())
+    )
     assert one["reward"].item() == other["reward"].item()
 
 
@@ -121,7 +123,7 @@ def test_behaviour_cloning_pulls_the_policy_towards_logged_actions() -> None:
     optimiser = torch.optim.Adam(model.policy_head.parameters(), lr=1e-2)
     for _ in range(60):
         optimiser.zero_grad()
-        terms, _ = compute_losses(model, config.loss, sequence, noise, torch.ones(()))
+        terms, *_ = compute_losses(model, config.loss, sequence, noise, torch.ones(()))
         terms["policy"].backward()
         optimiser.step()
     latents = roll_out(model, config.loss, sequence, noise).latents
