@@ -1,19 +1,19 @@
-"""Cost functions of the contract: loaded, weighed, built into a bundle, and refused where they do not fit."""
-
-from dataclasses import replace
+"""Cost functions of the contract: loaded, weighed, built into the refinement graph."""
 
 import numpy as np
 import pytest
 import torch
 
 from models.costs import ReadoutCost, cost_of, joint_limits
-from models.export import export_bundle
+from models.graphs import evaluate, trace
 from models.networks import Sizes
+from models.parity import Draw
+from models.planner_graph import Refine
 from models.world_model import WorldModel
-from robot_wm.backend import Model
-from robot_wm.bundle import PlannerDefaults, load_bundle
+from robot_wm.backend import Session
+from robot_wm.bundle import PlannerDefaults
 from robot_wm.contract import parse_contract
-from robot_wm.errors import BundleError, ContractError
+from robot_wm.errors import ContractError
 
 LIMITS = "models.costs:joint_limits"
 BOUND = {"position": {"slider": [-1.0, 3.0]}}
@@ -58,30 +58,22 @@ def test_terms_are_weighed_and_see_si_units():
     assert seen[0].flatten().tolist() == [2.0, -4.0]
 
 
-def test_a_bundle_has_its_cost_functions_built_in_and_is_refused_by_a_contract_that_wants_others(tmp_path):
+def test_the_refinement_graph_has_the_cost_functions_built_in(tmp_path):
     torch.manual_seed(0)
     wanted, planner = contract({LIMITS: 5.0}), PlannerDefaults(samples=16, proposals=2, elites=4)
-    model = WorldModel(wanted, SIZES).requires_grad_(False)
+    model = WorldModel(wanted, SIZES).requires_grad_(False).eval()
     for parameter in model.parameters():
         parameter += 0.2 * torch.randn(parameter.shape)
     model.probe[-1].bias += 20.0  # whatever it predicts is far beyond the limit
-    values = {}
-    for name, made_for in (("free", contract()), ("costly", wanted)):
-        bundle = export_bundle(model, made_for, tmp_path / name, planner)
-        inputs = {"latent": np.full((1, 16), 0.125), "mean": np.zeros((3, 1)), "std": np.ones((3, 1))}
-        inputs |= {"noise": np.zeros((16, 3, 1)), "proposals": np.zeros((2, 3, 1)), "low": [-1], "high": [1]}
-        inputs |= {
-            "rate": [4],
-            "previous": [0],
-            "temperature": 0.5,
-            "action_cost": [0],
-            "change_cost": [0],
-            "elites": 4,
-        }
-        values[name] = Model(bundle, "cpu").refine(**inputs, disagreement_cost=0.0).value
-    assert values["costly"] < values["free"] - 5.0
-    assert load_bundle(tmp_path / "costly", replace(wanted, name="robot")).contract.name == "robot"
-    with pytest.raises(
-        BundleError, match=r"built into a bundle at export: it has none, the contract wants .*joint_limits"
-    ):
-        load_bundle(tmp_path / "free", wanted)
+    inputs = Draw(model, wanted, planner, seed=0).inputs("refine")
+    modules = {name: Refine(model, planner, 0.99, cost=cost_of(model, c)) for name, c in cases(wanted)}
+    graph = trace("refine", modules["costly"], inputs)
+    (tmp_path / "refine.onnx").write_bytes(graph.SerializeToString())
+    got = Session(tmp_path / "refine.onnx", "cpu").run(**{name: value.numpy() for name, value in inputs.items()})
+    free, costly = (evaluate("refine", modules[name], inputs)["value"] for name in ("free", "costly"))
+    np.testing.assert_allclose(got["value"], costly, rtol=1e-4)
+    assert costly < free - 5.0
+
+
+def cases(wanted):
+    return (("free", contract()), ("costly", wanted))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from robot_wm.bundle import GRAPHS, Manifest, PlannerDefaults, add_metrics, load_bundle, write_bundle
-from robot_wm.contract import parse_contract
+from robot_wm.contract import Costs, parse_contract
 from robot_wm.errors import BundleError, ContractError
 
 
@@ -49,6 +49,16 @@ def filler(contract, text="graph", leave_out=()):
 def bundle(tmp_path):
     contract = cart()
     return write_bundle(tmp_path / "cart", manifest_for(contract), filler(contract))
+
+
+def test_a_contract_that_wants_other_cost_functions_than_are_built_in_is_refused(bundle):
+    wanted = replace(cart(), costs=Costs(functions={"models.costs:joint_limits": 2.0}))
+    with pytest.raises(
+        BundleError, match=r"built into a bundle at export: it has none, the contract wants .*joint_limits"
+    ):
+        load_bundle(bundle.path, wanted)
+    reweighed = replace(cart(), costs=Costs(action=(0.5,), disagreement=1.0))
+    assert load_bundle(bundle.path, reweighed).contract.costs.disagreement == 1.0
 
 
 def edit_manifest(path, change):
