@@ -101,7 +101,9 @@ def test_the_bundle_it_leaves_says_what_made_it(wheel):
     assert figures["bundle_id"] == bundle.bundle_id and figures["episodes"] == 1
     assert bundle.manifest.metrics["return_mean"] == figures["return_mean"]
     said = bundle.manifest.provenance
-    assert "robot-wm flywheel --task cartpole_swingup" in said["command"] and "--frames 3000" in said["command"]
+    assert "robot-wm flywheel --task cartpole_swingup" in said["command"] and "--seed 0" in said["command"]
+    newest = load_bundle(out / "bundle").manifest.provenance
+    assert "--frames 3000" in newest["command"]
     assert said["bags"] and all(open_bag(out / "bags" / name).hash == digest for name, digest in said["bags"].items())
 
 
