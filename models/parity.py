@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.graphs import SIGNATURES, evaluate
-from models.planner_graph import Refine
+from models.planner_graph import Refine, bounded
 from models.world_model import WorldModel
 from robot_wm.backend import Float32
 from robot_wm.bundle import PlannerDefaults
@@ -27,7 +27,6 @@ TOLERANCES = {"propose": 1e-3, "refine": 1e-3, "heads": 1e-3}
 TIE = 1e-5  # scores closer than this, relative to the largest, may change places between two implementations
 SHORT = 0.02  # length of a (cosine, sine) pair below which its angle is not compared
 BATCH = 16
-SAMPLED = ("mean", "std", "noise", "proposals", "low", "high", "rate", "previous")  # inputs of `Refine.samples`
 
 
 class Draw:
@@ -148,7 +147,8 @@ def golden_sample(
 def elite_gap(module: Refine, inputs: Mapping[str, Tensor]) -> float:
     """Smaller distance, relative to the best score, of best to second and of the last elite to the next sample."""
     with torch.no_grad():
-        samples = module.samples(*(inputs[key] for key in SAMPLED))
+        samples = torch.cat([inputs["mean"] + inputs["std"] * inputs["noise"], inputs["proposals"]])
+        samples = bounded(samples, *(inputs[key] for key in ("low", "high", "rate", "previous")))
         costs = (inputs[key] for key in ("previous", "action_cost", "change_cost", "disagreement_cost"))
         scores = module.evaluate(inputs["latent"], samples, *costs)[0].sort(descending=True).values
     elites = int(inputs["elites"])

@@ -93,7 +93,7 @@ class Refine(nn.Module):
         `value` is the score of `best` as it is: not a number only when no rollout at all was finite.
         """
         planner = self.planner
-        samples = self.samples(mean, std, noise, proposals, low, high, rate, previous)
+        samples = bounded(torch.cat([mean + std * noise, proposals], dim=0), low, high, rate, previous)
         raw, disagreement = self.evaluate(latent, samples, previous, action_cost, change_cost, disagreement_cost)
         scores = torch.where(raw.abs() < -WORST, raw, torch.full_like(raw, WORST))  # false for NaN, too
         ranked, index = torch.sort(scores, descending=True)
@@ -108,20 +108,6 @@ class Refine(nn.Module):
         doubt = torch.where(ranked > WORST, disagreement[index], torch.zeros_like(ranked))
         elite_value = (chosen * ranked).sum() / elites
         return next_mean, next_std, sorted_samples[0], raw[index[0]], elite_value, (weights * doubt).sum()
-
-    def samples(
-        self,
-        mean: Tensor,
-        std: Tensor,
-        noise: Tensor,
-        proposals: Tensor,
-        low: Tensor,
-        high: Tensor,
-        rate: Tensor,
-        previous: Tensor,
-    ) -> Tensor:
-        """The sequences (N, H, A) that are scored."""
-        return bounded(torch.cat([mean + std * noise, proposals], dim=0), low, high, rate, previous)
 
     def evaluate(
         self,
