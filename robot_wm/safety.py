@@ -4,7 +4,8 @@ In this order:
 
 1. A request that is not finite or has the wrong shape is refused; the caller holds. NaN is never a marker for anything.
 2. Every value is clipped to the contract's limits.
-3. Its change since what was last really sent is limited to `action.rate` times the period.
+3. Its change since what was last really sent is limited to `action.rate` times the period. A plan changes at once by what
+   the rate allows in a whole model step: that much is played as a ramp and is no clip.
 4. Towards a joint's position bound: effort and velocity that would push further out become zero, a position is clamped.
    Beyond a joint's velocity bound: effort that would speed it up becomes zero, a velocity is clamped.
    A bounded joint whose state is too old to judge gets zero, or in position mode keeps what it had.
@@ -31,7 +32,7 @@ JERK = 0.01  # of the range: so far outside a joint may be armed in position mod
 
 @dataclass(frozen=True)
 class Checked:
-    """What is really sent: `values` (action,) in SI units; `reasons` reads `<cause>:<joint>` for every change made."""
+    """What is really sent: `values` (action,) in SI units; `reasons` reads `<cause>:<joint>` for every one cut short."""
 
     values: FloatArray
     clipped: bool
@@ -51,6 +52,7 @@ class SafetyFilter:
         self._high = np.array(action.limit_high or action.high, np.float64)
         self._tolerance = TOLERANCE * (np.array(action.high) - np.array(action.low))
         self._rate = np.array(action.rate, np.float64) if action.rate else None
+        self._step_s = 1.0 / contract.model_hz
         self._stale = round(contract.safety.joint_stale_s * NS_PER_S)
         self._position = contract.safety.position
         self._velocity = contract.safety.velocity
@@ -70,8 +72,9 @@ class SafetyFilter:
         reasons: list[str] = []
         values = self._note("limit", asked, np.clip(asked, self._low, self._high), reasons)
         if self._rate is not None and self.last is not None:
-            reach = self._rate * max(period_s, 0.0)
-            values = self._note("slew", values, np.clip(values, self.last - reach, self.last + reach), reasons)
+            reach, step = self._rate * max(period_s, 0.0), self._rate * self._step_s
+            self._note("slew", values, np.clip(values, self.last - step, self.last + step), reasons)
+            values = np.clip(values, self.last - reach, self.last + reach)
         if self._bounded:
             values = self._within_bounds(values, state, now, period_s, reasons)
         values = self._note("limit", values, np.clip(values, self._low, self._high), reasons)

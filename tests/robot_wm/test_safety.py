@@ -65,6 +65,15 @@ def test_the_rate_limits_the_change_since_what_was_really_sent():
     assert send(safety, -9.0).reasons == ("slew:slider",)
 
 
+def test_a_step_of_a_plan_within_its_rate_is_played_as_a_ramp_and_counts_as_no_clip():
+    safety = SafetyFilter(contract(rate=[100]))  # 50 Hz model, 100 Hz motor
+    send(safety, 0.0)
+    played = [send(safety, value) for value in (2.0, 2.0, 0.5, 0.5)]
+    assert [checked.values[0] for checked in played] == pytest.approx([1.0, 2.0, 1.0, 0.5])
+    assert not safety.counts
+    assert send(safety, 3.0).reasons == ("slew:slider",)
+
+
 @given(st.lists(finite, min_size=1, max_size=30), finite, finite)
 def test_whatever_is_asked_what_is_sent_is_finite_and_within_limits_and_rate(requests, position, velocity):
     safety = SafetyFilter(contract(limit_low=[-4], limit_high=[6], rate=[50]))
