@@ -30,14 +30,12 @@ class FaultRates:
 
 
 class FaultyLine:
-    """One direction of a serial line; `counts` says what it did, `frames` among it."""
+    """One direction of a serial line; `counts` says what it did, `frames` among it. `rates` may be changed at any time."""
 
     def __init__(self, rates: FaultRates, rng: np.random.Generator) -> None:
         self.rates = rates
         self.counts: Counter[str] = Counter()
         self._rng = rng
-        self._kinds = [field.name for field in fields(rates)]
-        self._edges = np.cumsum([getattr(rates, kind) for kind in self._kinds])
         self._partial = b""
         self._delayed: list[tuple[int, bytes]] = []  # frames to go, frame
 
@@ -46,18 +44,11 @@ class FaultyLine:
         *frames, self._partial = (self._partial + data).split(DELIMITER)
         return b"".join(self._carry(frame + DELIMITER) for frame in frames)
 
-    def release(self) -> bytes:
-        """Every delayed frame, at last."""
-        out = b"".join(frame for _, frame in self._delayed)
-        self._delayed.clear()
-        return out
-
     def _carry(self, frame: bytes) -> bytes:
         if frame == DELIMITER:
             return frame
         self.counts["frames"] += 1
-        index = int(np.searchsorted(self._edges, self._rng.random(), side="right"))
-        kind = self._kinds[index] if index < len(self._kinds) else ""
+        kind = self._draw()
         if kind:
             self.counts[kind] += 1
         out = self._do(kind, frame)
@@ -66,6 +57,15 @@ class FaultyLine:
         if kind == "delay":
             self._delayed.append((int(self._rng.integers(1, LONGEST_DELAY + 1)), frame))
         return out + b"".join(due)
+
+    def _draw(self) -> str:
+        """Which fault this frame has, or nothing."""
+        left = self._rng.random()
+        for field in fields(self.rates):
+            left -= getattr(self.rates, field.name)
+            if left < 0.0:
+                return field.name
+        return ""
 
     def _do(self, kind: str, frame: bytes) -> bytes:
         if kind in ("drop", "delay"):

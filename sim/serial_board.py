@@ -79,16 +79,21 @@ class SerialBoard:
 
     def stall(self, seconds: float) -> None:
         """Neither read nor answer for a while; the watchdog goes on."""
-        self._stalled_until = time.monotonic() + seconds
+        with self._lock:
+            self._stalled_until = time.monotonic() + seconds
 
     def step(self, wait_s: float = TICK_S) -> None:
         """Wait for bytes, answer them, look at the watchdog."""
-        data = b""
+        data, ends = b"", self._ends
+        try:
+            ready = ends is not None and select.select([ends[0]], [], [], wait_s)[0]
+        except OSError:  # the cable was pulled meanwhile
+            ready = False
         with self._lock:
-            ready = self._ends is not None and time.monotonic() >= self._stalled_until
-            if ready and self._ends is not None and select.select([self._ends[0]], [], [], wait_s)[0]:
-                data = os.read(self._ends[0], CHUNK)
-        if not ready:
+            silent = ends is None or self._ends is not ends or time.monotonic() < self._stalled_until
+            if ready and not silent and ends is not None:
+                data = os.read(ends[0], CHUNK)
+        if silent:
             time.sleep(wait_s)
         answer = self.board.receive(self.to_board.carry(data), time.monotonic_ns()) if data else b""
         self.board.tick(time.monotonic_ns())

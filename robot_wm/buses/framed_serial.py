@@ -61,7 +61,7 @@ class FramedSerialBus:
         self._timeout_s = timeout_s or min(0.5 * self._period_s, 0.02)
         self._open_timeout_s = open_timeout_s
         self._longest_watchdog_s = longest_watchdog_s
-        self._link = SerialLink(port, baud, self._timeout_s / 2)
+        self._link = SerialLink(port, baud)
         self._powered = False  # what we asked for
         self._state: State | None = None  # the newest
         self._stamp = 0  # its capture [ns]
@@ -151,6 +151,21 @@ class FramedSerialBus:
             if info.fields & Fields.TEMPERATURE:
                 figures |= {f"temperature_{n}": float(t) for n, t in zip(self.names, health.temperature, strict=True)}
         return figures
+
+    @property
+    def sequence(self) -> int:
+        """Of the last frame sent; the board tells by it which setpoint it has obeyed."""
+        return self._link.sequence
+
+    def read_health(self) -> BoardHealth:
+        """Ask now for temperatures, voltage and the board's counters, which `read` asks for once a second. Raises BusError."""
+        if self.info is None:
+            raise BusError(f"no session with a board at {self._link.port}; open the bus first")
+        request = self._ask(Type.READ, b"\1")
+        self._await(request, time.monotonic_ns() + round(self._timeout_s * NS_PER_S), True)
+        if self.health is None or self.health.request < request:
+            raise BusError(f"board at {self._link.port} did not answer within {self._timeout_s * 1e3:g} ms")
+        return self.health
 
     def _greet(self) -> None:
         """Say hello until the board answers, then check that it is the one we expect."""

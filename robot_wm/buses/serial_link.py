@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import termios
 import time
@@ -22,7 +23,7 @@ class SerialLink:
     `bytes_out`, `frames_out` and `full` (writes that found no room) count since construction.
     """
 
-    def __init__(self, port: str, baud: int, write_timeout_s: float) -> None:
+    def __init__(self, port: str, baud: int) -> None:
         self.port = port
         self.baud = baud
         self.decoder = Decoder()
@@ -30,7 +31,6 @@ class SerialLink:
         self.session = 0
         self.sequence = 0  # of the last frame sent
         self.lost = "it was never opened"  # why there is no connection
-        self._write_timeout_s = write_timeout_s
         self._serial: serial.Serial | None = None
         self._torn = False  # the last frame may have gone out in part
 
@@ -42,9 +42,7 @@ class SerialLink:
         """Open the port and begin a session. Raises BusError when it is missing, in use, or no serial port."""
         self.close("it was closed")
         try:
-            self._serial = serial.Serial(
-                self.port, self.baud, timeout=0, write_timeout=self._write_timeout_s, exclusive=True
-            )
+            self._serial = serial.Serial(self.port, self.baud, timeout=0, exclusive=True)
         except (OSError, ValueError, termios.error) as error:
             hint = "is another program using it?" if "lock" in str(error) else "is it plugged in, and may you read it?"
             raise BusError(f"cannot open serial port {self.port} at {self.baud} baud: {error}; {hint}") from error
@@ -72,17 +70,18 @@ class SerialLink:
         data = encode(Frame(kind, self.session, self.sequence, stamp, payload))
         if self._torn:
             data = DELIMITER + data
-        try:
-            with self._failing():
-                port.write(data)
-        except serial.SerialTimeoutException as error:
+        # pyserial's own write waits until the port would take even more; its descriptor does not block.
+        with self._failing():
+            try:
+                sent = os.write(port.fileno(), data)
+            except BlockingIOError:
+                sent = 0
+        if sent < len(data):
             self.full += 1
             self._torn = True
             with self._failing():
                 port.reset_output_buffer()  # what has waited so long is too old to be obeyed
-            raise BusError(
-                f"serial port {self.port} takes no more bytes: the board or its adapter does not read"
-            ) from error
+            raise BusError(f"serial port {self.port} takes no more bytes: the board or its adapter does not read")
         self._torn = False
         self.bytes_out += len(data)
         self.frames_out += 1
@@ -109,8 +108,6 @@ class SerialLink:
         """A port that fails is closed at once."""
         try:
             yield
-        except serial.SerialTimeoutException:
-            raise
         except (OSError, ValueError, termios.error) as error:  # ValueError: select on a port that has gone
             self.close(f"the port failed ({error})")
             raise BusError(f"serial port {self.port} failed: {error}; is the cable plugged in?") from error
