@@ -17,6 +17,7 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ from sim.plant_bus import PlantBus, PlantControl
 CHUNK = 4096  # bytes
 TICK_S = 0.005  # how often the board looks at its watchdog
 PLANT_TIMEOUT_S = 20.0
-EVENTS = ("stall", "hangup", "overheat")
+RATES = tuple(field.name for field in fields(FaultRates))
+EVENTS = ("stall", "hangup", "plugin", "overheat")
 
 
 class SerialBoard:
@@ -146,29 +148,47 @@ def board_of(socket: str, watchdog_ms: int = 100) -> Board:
     return Board(bus, contract.action.size, contract.action.mode, watchdog_ms, contract.name[:16], clock_start=start)
 
 
-def parse_events(text: str) -> list[tuple[float, str, float]]:
-    """`stall@3=0.5,hangup@5` → [(when [s], what, argument)], sorted. Raises RunError when it does not read like that."""
+@dataclass(frozen=True)
+class Event:
+    """Something that befalls the board `at` seconds after it was first powered."""
+
+    at: float
+    what: str  # stall | hangup | plugin | overheat
+    argument: float  # stall: how long [s]; overheat: the joint's index
+
+
+def parse_faults(text: str) -> tuple[FaultRates, list[Event]]:
+    """`corrupt=0.01,stall@3=0.5` → rates per frame, and events in the order in which they happen. Raises RunError."""
+    rates: dict[str, float] = {}
     events = []
     for item in filter(None, text.split(",")):
-        what, _, when = item.partition("@")
-        at, _, argument = when.partition("=")
+        name, _, number = item.partition("=")
+        what, at_time, at = name.partition("@")
+        known = EVENTS if at_time else RATES
+        if what not in known:
+            raise RunError(
+                f"unknown fault {item!r}; there are {', '.join(RATES)} (=rate), {', '.join(EVENTS)} (@seconds)"
+            )
         try:
-            events.append((float(at), what, float(argument or 0)))
+            if at_time:
+                events.append(Event(float(at), what, float(number or 0)))
+            else:
+                rates[what] = float(number)
         except ValueError as error:
-            raise RunError(f"board event {item!r} must read <what>@<seconds>[=<number>]") from error
-        if what not in EVENTS:
-            raise RunError(f"unknown board event {what!r}; there are {', '.join(EVENTS)}")
-    return sorted(events)
+            raise RunError(f"fault {item!r} must read corrupt=0.01, stall@3=0.5 or hangup@5") from error
+    return FaultRates(**rates), sorted(events, key=lambda event: event.at)
 
 
-def inflict(emulator: SerialBoard, what: str, argument: float) -> None:
-    """Make one event happen: `argument` is a duration [s] (stall) or a joint's index (overheat)."""
-    if what == "stall":
-        emulator.stall(argument)
-    elif what == "hangup":
+def inflict(emulator: SerialBoard, event: Event) -> None:
+    """Make an event happen."""
+    if event.what == "stall":
+        emulator.stall(event.argument)
+    elif event.what == "hangup":
         emulator.hang_up()
+    elif event.what == "plugin":
+        emulator.plug_in()
     else:
-        emulator.board.overheat(int(argument))
+        emulator.board.overheat(int(event.argument))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,9 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.serial_board", description="An emulated board on a pty.")
     parser.add_argument("--socket", required=True, help="Unix socket of the plant behind it")
     parser.add_argument("--link", required=True, help="symbolic link to make to the pty")
-    parser.add_argument("--faults", default="{}", help='rates of faults per frame, JSON: {"corrupt": 0.01}')
     parser.add_argument(
-        "--events", default="", help="stall@3=0.5,hangup@5,overheat@6=0: s after power is first switched on"
+        "--faults", default="", help="corrupt=0.01,stall@3=0.5,hangup@5: per frame, and s after power-on"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--watchdog", type=int, default=100, help="[ms]")
@@ -190,9 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     parent = launcher()
     try:
-        rates, events = FaultRates(**json.loads(options.faults)), parse_events(options.events)
+        rates, events = parse_faults(options.faults)
         emulator = SerialBoard(board_of(options.socket, options.watchdog), options.link, rates, options.seed)
-    except (RobotWmError, TypeError, ValueError) as error:
+    except RobotWmError as error:
         print(f"serial board: {error}", file=sys.stderr)
         return 1
     go_realtime(RealtimeOptions(priority=options.priority, lock_memory=False))
@@ -201,8 +220,8 @@ def main(arguments: list[str] | None = None) -> int:
     while not stop.is_set() and not (options.with_parent and os.getppid() != parent):
         emulator.step()
         began = began or (time.monotonic() if emulator.board.enabled else 0.0)
-        while events and began and time.monotonic() - began >= events[0][0]:
-            inflict(emulator, *events.pop(0)[1:])
+        while events and began and time.monotonic() - began >= events[0].at:
+            inflict(emulator, events.pop(0))
     emulator.hang_up()
     counts = {"to_board": emulator.to_board.counts, "from_board": emulator.from_board.counts}
     print(json.dumps({"board": emulator.board.counts, **counts}), flush=True)

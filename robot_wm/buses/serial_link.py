@@ -18,7 +18,7 @@ CHUNK = 4096  # bytes; a tty's input queue
 
 
 class SerialLink:
-    """One port, opened exclusively. Once it fails it is closed, and every call says why until it is opened again.
+    """One port, opened exclusively. When it fails it is closed at once, and `lost` says why until it is opened again.
 
     `bytes_out`, `frames_out` and `full` (writes that found no room) count since construction.
     """
@@ -38,8 +38,8 @@ class SerialLink:
     def up(self) -> bool:
         return self._serial is not None
 
-    def open(self, session: int) -> None:
-        """Open the port and begin a session. Raises BusError when it is missing, in use, or no serial port."""
+    def open(self) -> None:
+        """Open the port. Raises BusError when it is missing, in use, or no serial port."""
         self.close("it was closed")
         try:
             self._serial = serial.Serial(self.port, self.baud, timeout=0, exclusive=True)
@@ -49,11 +49,14 @@ class SerialLink:
         # An FTDI adapter otherwise keeps what it received for up to 16 ms; others, and ptys, do not know the setting.
         with contextlib.suppress(OSError, ValueError, NotImplementedError, termios.error):
             self._serial.set_low_latency_mode(True)
-        self.session, self.sequence, self._torn = session, 0, True
-        self.decoder.forget()
         with self._failing():
             self._port().reset_input_buffer()
             self._port().reset_output_buffer()
+
+    def begin(self, session: int) -> None:
+        """Begin a session: sequence numbers start anew, and what has come of a frame is dropped."""
+        self.session, self.sequence, self._torn = session, 0, True
+        self.decoder.forget()
 
     def close(self, why: str) -> None:
         """Give the port back; harmless when not open."""
@@ -100,7 +103,7 @@ class SerialLink:
 
     def _port(self) -> serial.Serial:
         if self._serial is None:
-            raise BusError(f"no connection to {self.port}: {self.lost}; plug it in and open the bus again")
+            raise BusError(f"no connection to {self.port}: {self.lost}; plug it in")
         return self._serial
 
     @contextlib.contextmanager
