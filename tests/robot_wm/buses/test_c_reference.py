@@ -7,6 +7,7 @@ import os
 import struct
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ from sim.link_faults import FaultRates
 
 FRAMES = int(os.environ.get("ROBOT_WM_FRAMES", "6000"))
 FUZZ_BYTES = int(os.environ.get("ROBOT_WM_FUZZ_BYTES", "200000"))
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "serial_protocol.md"
+LINES = {
+    line.split()[0]: bytes.fromhex("".join(line.split()[1:]))
+    for line in PAGE.read_text().partition("```text\n")[2].partition("```")[0].splitlines()
+}
 BAD = FaultRates(corrupt=0.01, drop=0.01, duplicate=0.01, delay=0.01, truncate=0.01)
 SETPOINTS_PER_READ = 4
 
@@ -201,6 +207,15 @@ def answered(process, data):
     feeder.join()
     process.wait(20)
     return answers
+
+
+def test_the_example_of_the_protocols_page_works_on_the_reference(process, tmp_path):
+    log = tmp_path / "executed"
+    board = process(joints=2, motors=1, mode=2, watchdog_ms=60_000, clock_start=1_000_000, log=log)
+    asked = [LINES[name] for name in ("HELLO", "ENABLE", "SETPOINT", "READ", "DISABLE")]
+    answers = Decoder().feed(answered(board, b"".join(asked)))
+    assert [frame.type for frame in answers] == [Type.INFO, Type.STATE, Type.STATE, Type.STATE]
+    assert log.read_text().splitlines() == ["power 0", "power 0", "power 1", "3 3fc00000", "power 0"]
 
 
 def test_every_type_of_answer_is_as_the_protocol_says(process):
