@@ -19,7 +19,7 @@ from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S
 
 HEALTH_EVERY = NS_PER_S  # [ns]
-ATTEMPTS = 3  # to switch the power, within the time of one call
+ATTEMPTS = 3  # to switch the power
 
 
 class FramedSerialBus:
@@ -32,7 +32,8 @@ class FramedSerialBus:
         port, baud: of the serial port; `/dev/serial/by-id/...` names a board wherever it is plugged in.
         joints, position_scale, position_offset, effort_scale: see `JointMap`.
         hardware_id: refuse any other board; empty: take any.
-        timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most.
+        timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most. `enable` takes three times that at most:
+            nothing moves yet, and one answer that is late must not be an e-stop.
         open_timeout_s: bound of `open`; some boards restart when their port is opened, and take seconds.
         longest_watchdog_s: refuse a board that goes on longer than this without hearing from us.
     """
@@ -110,11 +111,11 @@ class FramedSerialBus:
         self.session.tell(Type.SETPOINT, setpoint.tobytes())
 
     def enable(self) -> None:
-        self._switch(Type.ENABLE, True)
+        self._switch(Type.ENABLE, True, self._timeout)
         self._powered = True
 
     def disable(self) -> None:
-        self._switch(Type.DISABLE, False)
+        self._switch(Type.DISABLE, False, self._timeout // ATTEMPTS)
         self._powered = False
 
     def fault(self) -> str | None:
@@ -167,19 +168,20 @@ class FramedSerialBus:
             raise BusError(f"{board} is not the expected {self._hardware_id}")
         require_fit(board, info, self.map, 2 * self._period_s, self._longest_watchdog_s)
 
-    def _switch(self, kind: Type, on: bool) -> None:
-        """Switch the power and see that it happened."""
+    def _switch(self, kind: Type, on: bool, patience: int) -> None:
+        """Switch the power and see that it happened; `patience` [ns] of each attempt."""
         session = self.session
         if not session.up:
             raise BusError(session.lost())
         now, first = time.monotonic_ns(), session.link.sequence + 1
         for attempt in range(1, ATTEMPTS + 1):
             session.ask(kind)
-            if session.wait(first, now + attempt * self._timeout // ATTEMPTS) or not session.up:
+            if session.wait(first, now + attempt * patience) or not session.up:
                 break
         state = session.state
         if state is None or state.request < first:
-            raise BusError(f"{self._silent()}: {kind.name} is not confirmed")
+            waited = ATTEMPTS * patience / 1e6
+            raise BusError(f"board at {session.link.port} did not confirm {kind.name} within {waited:g} ms")
         if bool(state.flags & Flags.ENABLED) is not on:
             because = "; ".join(self._faults(state)) or "it gives no reason"
             raise BusError(f"board at {session.link.port} does not obey {kind.name}: {because}")
