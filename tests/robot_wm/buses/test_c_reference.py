@@ -3,6 +3,7 @@
 ROBOT_WM_FRAMES sets how many frames cross the cable, ROBOT_WM_FUZZ_BYTES how many mutated bytes the C decoder sees.
 """
 
+import contextlib
 import os
 import struct
 import threading
@@ -84,25 +85,24 @@ def test_over_a_bad_cable_no_command_is_executed_twice_out_of_order_or_corrupted
     log = tmp_path / "executed"
     board = process(clock_start=2**32 - 1_000_000, log=log)  # its clock wraps after a second
     cable = c_board.Cable(board, seed=5)
-    bus = FramedSerialBus(contract(), cable.path, timeout_s=0.02, open_timeout_s=20.0, longest_watchdog_s=60.0)
+    bus = FramedSerialBus(contract(), cable.path, timeout_s=0.01, open_timeout_s=20.0, longest_watchdog_s=60.0)
     sent, rng = {}, np.random.default_rng(6)
     bus.open()
-    bus.enable()
+    patiently(bus.enable)
     cable.set(BAD)
     while cable.to_board.counts["frames"] + cable.from_board.counts["frames"] < FRAMES:
         for value in rng.normal(size=SETPOINTS_PER_READ).astype(np.float32):
-            bus.write(np.array([value], np.float64))
-            sent[bus.sequence] = float(value)
-        try:
+            with contextlib.suppress(BusError):  # no room: on a machine that is away for long
+                sent[bus.sequence + 1] = float(value)
+                bus.write(np.array([value], np.float64))
+        with contextlib.suppress(BusError):
             bus.read()
-        except BusError:
-            continue
     cable.set(FaultRates())
     for _ in range(6):  # what was torn or delayed is over
         patiently(bus.read)
     patiently(bus.disable)
     health = patiently(bus.read_health)
-    figures = bus.figures()
+    figures, down, up = bus.figures(), dict(cable.to_board.counts), dict(cable.from_board.counts)
     bus.close()
     cable.close()
     board.stdin.close()
@@ -112,7 +112,7 @@ def test_over_a_bad_cable_no_command_is_executed_twice_out_of_order_or_corrupted
     assert sequences == sorted(set(sequences))
     assert values == [sent[sequence] for sequence in sequences]
 
-    down, up, counts = cable.to_board.counts, cable.from_board.counts, health.counters
+    counts = health.counters
     assert counts["frames"] + counts["lost"] == health.request  # every sequence number, whatever became of it
     assert counts["executed"] == len(sequences)
     assert len(sent) - len(sequences) <= counts["lost"]
@@ -121,7 +121,7 @@ def test_over_a_bad_cable_no_command_is_executed_twice_out_of_order_or_corrupted
     assert counts["stale"] <= down["delay"] and counts["duplicate"] <= down["duplicate"]
     assert 0 < counts["crc"] + counts["framing"] + counts["length"] <= 2 * (down["corrupt"] + down["truncate"])
     assert counts["late"] == counts["refused"] == counts["session"] == counts["version"] == 0
-    assert figures["in_frames"] + figures["in_lost"] == up["frames"] - 1  # the board's answer to close()
+    assert figures["in_frames"] + figures["in_lost"] == up["frames"]
 
 
 def mutated(rng, frames):
