@@ -153,7 +153,7 @@ class Session:
             state = State.unpack(frame.payload, self.info.joints)
             self._answered(state.request, frame.time, arrival)
             if self.state is None or state.captured != self.state.captured:  # one reading keeps one stamp
-                self.stamp = max(self.stamp, min(self.clock.to_host(state.captured), arrival))
+                self.stamp = max(self.stamp + 1, min(self.clock.to_host(state.captured), arrival))
             self.state, self.news = state, True
         elif frame.type == Type.HEALTH:
             self.health = BoardHealth.unpack(frame.payload, self.info.joints)
