@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import termios
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from robot_wm.buses.framing import DELIMITER, Decoder, Frame, encode
 from robot_wm.errors import BusError
 
 CHUNK = 4096  # bytes; a tty's input queue
+POLL_S = 1e-4  # between looks at what has come
 
 
 class SerialLink:
@@ -94,10 +94,12 @@ class SerialLink:
         """What has come, each with its arrival [ns]; waits up to `deadline` [ns, monotonic] for bytes. Raises BusError."""
         port = self._port()
         with self._failing():
-            left = max(deadline - time.monotonic_ns(), 0) / 1e9
-            if not select.select([port.fileno()], [], [], left)[0]:
-                return []
-            data = port.read(CHUNK)
+            # No select: on a Linux tty it waits, whatever its timeout, for a kernel worker of ordinary priority (n_tty_poll).
+            while not (count := port.in_waiting):
+                if time.monotonic_ns() >= deadline:
+                    return []
+                time.sleep(POLL_S)
+            data = port.read(min(count, CHUNK))
         now = time.monotonic_ns()
         return [(now, frame) for frame in self.decoder.feed(data)]
 
@@ -111,6 +113,6 @@ class SerialLink:
         """A port that fails is closed at once."""
         try:
             yield
-        except (OSError, ValueError, termios.error) as error:  # ValueError: select on a port that has gone
+        except (OSError, ValueError, termios.error) as error:  # ValueError: a descriptor that has gone
             self.close(f"the port failed ({error})")
             raise BusError(f"serial port {self.port} failed: {error}; is the cable plugged in?") from error
