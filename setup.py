@@ -96,6 +96,7 @@ setup(
         ("share/robot_wm", ["package.xml"]),
         ("share/robot_wm/launch", files("launch/*.launch.py")),
         ("share/robot_wm/params", files("ros_nodes/params/*.yaml")),
+        ("share/robot_wm/firmware", files("firmware/*")),
     ],
     zip_safe=False,
     install_requires=[

@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define RWM_VERSION 1u
 #define RWM_MAX_JOINTS 15u
 #define RWM_HEADER 12u
@@ -113,5 +117,9 @@ void rwm_tick(rwm_board *board, uint32_t now_us);
 uint32_t rwm_crc32(const uint8_t *bytes, size_t count);
 size_t rwm_cobs_encode(const uint8_t *bytes, size_t count, uint8_t *out); /* count <= 254; writes count + 1 */
 int rwm_cobs_decode(const uint8_t *bytes, size_t count, uint8_t *out);    /* decoded size, or -1 */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

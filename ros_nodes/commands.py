@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,6 +174,7 @@ def record(
 
 def _board(bus: str, faults: str, socket: str, seed: int) -> tuple[str, tuple[str, ...]]:
     """Where the emulated hardware of a bus is to be found, and its arguments; none for the plant's own bus."""
+    from robot_wm.buses.base import BUSES
     from ros_nodes.stack import EMULATORS
 
     if bus not in ("mujoco", *EMULATORS):
@@ -181,6 +183,8 @@ def _board(bus: str, faults: str, socket: str, seed: int) -> tuple[str, tuple[st
         if faults:
             raise RunError("--bus-faults needs an emulated bus, for example --bus serial")
         return "", ()
+    for entry in entry_points(group=BUSES, name=bus):
+        entry.load()  # an extra that is missing is told before anything starts
     port = str(Path(socket).with_name("board"))
     arguments = ("--socket", socket, "--link", port, "--seed", str(seed), "--with-parent")
     return port, (*arguments, *(("--faults", faults) if faults else ()))
