@@ -21,7 +21,7 @@ def test_the_quickest_round_trip_of_the_last_second_wins():
     assert clock.uncertainty == 50_000
     assert clock.to_host(20_000) == 15 * MS
     trip(clock, 1_200 * MS, 1_205_000, back=900)  # by now the quick one is forgotten
-    assert clock.uncertainty == 4_550_000 or clock.uncertainty == 500_000
+    assert clock.uncertainty == 500_000
 
 
 @given(
