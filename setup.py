@@ -28,7 +28,7 @@ EXTRAS = {
         f"ros-lifecycle-msgs==2.0.3{ON_X86}",
     ],
     "report": ["matplotlib>=3.8"],
-    "serial": ["pyserial>=3.5"],
+    "serial": ["pyserial>=3.5", "cobs>=1.2", "fastcrc>=0.3"],
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -96,6 +96,7 @@ setup(
         ("share/robot_wm", ["package.xml"]),
         ("share/robot_wm/launch", files("launch/*.launch.py")),
         ("share/robot_wm/params", files("ros_nodes/params/*.yaml")),
+        ("share/robot_wm/firmware", files("firmware/*")),
     ],
     zip_safe=False,
     install_requires=[
@@ -115,7 +116,11 @@ setup(
         ],
         "robot_wm.commands": COMMANDS,
         "robot_wm.commands.bench": BENCH_COMMANDS,
-        "robot_wm.buses": ["mujoco = sim.plant_bus:PlantBus", "loopback = robot_wm.buses.loopback:LoopbackBus"],
+        "robot_wm.buses": [
+            "mujoco = sim.plant_bus:PlantBus",
+            "loopback = robot_wm.buses.loopback:LoopbackBus",
+            "serial = robot_wm.buses.framed_serial:FramedSerialBus",
+        ],
         "robot_wm.sensors": ["mujoco = sim.plant_bus:PlantSensors"],
         "robot_wm.plants": ["mujoco = sim.plant_bus:PlantControl"],
         "robot_wm.films": ["mujoco = sim.video:film"],

@@ -46,6 +46,8 @@ EXTRA_OF = {
     "lifecycle_msgs": "ros",
     "std_srvs": "ros",
     "serial": "serial",
+    "cobs": "serial",
+    "fastcrc": "serial",
     "onnxruntime": "cpu",
 }
 

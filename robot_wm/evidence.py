@@ -69,9 +69,9 @@ def leave_report(
     return None, problems
 
 
-def film_of(bus: str) -> Film | None:
-    """The function that films runs on this motor bus; None where nothing can be filmed."""
-    found = [entry for entry in entry_points(group=FILMS) if entry.name == bus]
+def film_of(plant: str) -> Film | None:
+    """The function that films runs of this plant; None where nothing can be filmed."""
+    found = [entry for entry in entry_points(group=FILMS) if entry.name == plant]
     if not found:
         return None
     film: Film = found[0].load()

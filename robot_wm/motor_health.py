@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from robot_wm.buses.base import ReportingBus
 from robot_wm.state_machine import State
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def health_of(loop: MotorLoop) -> Health:
 
 
 def _figures(loop: MotorLoop) -> dict[str, float | str]:
+    bus = loop.bus.figures() if isinstance(loop.bus, ReportingBus) else {}
     return {
         "state": loop.machine.state.value,
         "cause": loop.machine.cause,
@@ -45,4 +47,5 @@ def _figures(loop: MotorLoop) -> dict[str, float | str]:
         "read_failures": loop.read_failures,
         "write_failures": loop.write_failures,
         "realtime": loop.realtime.summary(),
+        **{f"bus_{name}": value for name, value in bus.items()},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,13 @@ Namespace = Annotated[str, typer.Option(help="ROS namespace of all nodes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
 BusName = Annotated[str, typer.Option(help="Motor bus (entry-point group robot_wm.buses).")]
 BusOptions = Annotated[str, typer.Option(help="Options of the bus, as a JSON object.")]
+SimBus = Annotated[
+    str, typer.Option("--bus", help="mujoco, or serial: an emulated board on a pty, driven as a real one.")
+]
+BusFaults = Annotated[
+    str,
+    typer.Option(help="Of --bus serial, e.g. corrupt=0.01,stall@3=0.5,hangup@5 [rate per frame; s after power-on]."),
+]
 Sensors = Annotated[str, typer.Option(help="Sensor stream (entry-point group robot_wm.sensors); empty: none.")]
 SensorOptions = Annotated[str, typer.Option(help="Options of the sensor stream, as a JSON object.")]
 
@@ -34,6 +42,8 @@ def sim(
     seconds: Seconds = 10.0,
     seed: Seed = 0,
     runs: Runs = Path("runs"),
+    bus: SimBus = "mujoco",
+    bus_faults: BusFaults = "",
     provider: Provider = "auto",
     store: Store = "",
     params_file: ParamsFile = None,
@@ -52,11 +62,13 @@ def sim(
 
     with tempfile.TemporaryDirectory(prefix="robot_wm_") as short:  # a Unix socket's path is limited to 107 bytes
         socket = str(Path(short) / "plant.sock")
+        port, board = _board(bus, bus_faults, socket, seed)
         stack = Stack(
             contract=None,
             bundle=(bundle or released_bundle(task)).resolve(),
-            bus="mujoco",
-            bus_options={"socket": socket},
+            bus=bus,
+            bus_options={"port": port} if board else {"socket": socket},
+            board=board,
             sensors="mujoco",
             sensor_options={"socket": socket},
             plant=("--task", task, "--socket", socket, "--seed", str(seed), "--with-parent"),
@@ -158,6 +170,24 @@ def record(
         "record", contract.stem, stack, seconds, seed, (), False, local=False, teleop=drive == "teleop", report=report
     )
     run_episode(episode, runs, json_)
+
+
+def _board(bus: str, faults: str, socket: str, seed: int) -> tuple[str, tuple[str, ...]]:
+    """Where the emulated hardware of a bus is to be found, and its arguments; none for the plant's own bus."""
+    from robot_wm.buses.base import BUSES
+    from ros_nodes.stack import EMULATORS
+
+    if bus not in ("mujoco", *EMULATORS):
+        raise RunError(f"no simulation of --bus {bus!r}; choose mujoco, {', '.join(EMULATORS)}")
+    if bus == "mujoco":
+        if faults:
+            raise RunError("--bus-faults needs an emulated bus, for example --bus serial")
+        return "", ()
+    for entry in entry_points(group=BUSES, name=bus):
+        entry.load()  # an extra that is missing is told before anything starts
+    port = str(Path(socket).with_name("board"))
+    arguments = ("--socket", socket, "--link", port, "--seed", str(seed), "--with-parent")
+    return port, (*arguments, *(("--faults", faults) if faults else ()))
 
 
 def released_bundle(task: str) -> Path:

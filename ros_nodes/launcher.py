@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from robot_wm.errors import BusError, RunError
 from ros_nodes.processes import Supervisor, free_domain, local_environment, without_shared_memory
 from ros_nodes.session import Session
-from ros_nodes.stack import PLANT, Stack, node_command, plant_command, write_params
+from ros_nodes.stack import BOARD, PLANT, Stack, board_command, node_command, plant_command, write_params
 
 PLANTS = "robot_wm.plants"
 PLANT_TIMEOUT_S = 20.0
@@ -51,7 +51,7 @@ def parse_fault(kind: str, text: str) -> Fault:
         seconds = float(at)
     except ValueError as error:
         raise RunError(f"--{kind} {text!r} must read <process>@<seconds>, for example planner@3.0") from error
-    return Fault(kind, name if name == PLANT or name.endswith("_node") else f"{name}_node", seconds)
+    return Fault(kind, name if name in (PLANT, BOARD) or name.endswith("_node") else f"{name}_node", seconds)
 
 
 class Launch:
@@ -79,6 +79,9 @@ class Launch:
                 self.supervisor.start(node_command(self.stack, name, self._params))
         if self.stack.plant:
             self.plant = self._connect_plant()
+        if self.stack.board:
+            self.supervisor.start(board_command(self.stack))
+            self._wait_for_port(Path(self.stack.bus_options["port"]))
         for name in waiting:
             self.supervisor.start(node_command(self.stack, name, self._params))
         self.session.wait_active(self.stack.nodes)
@@ -167,16 +170,26 @@ class Launch:
         """One of motor_node's newest figures."""
         return self.session.diagnostics.get("motor_node", (0, "", {}))[2].get(key, "")
 
+    def _wait_for_port(self, port: Path) -> None:
+        deadline = time.monotonic() + PLANT_TIMEOUT_S
+        while not port.exists():
+            self.supervisor.check()
+            if time.monotonic() > deadline:
+                raise RunError(f"the emulated board is not ready after {PLANT_TIMEOUT_S:g} s")
+            time.sleep(STEP_S)
+
     def _connect_plant(self) -> Plant:
-        found = [entry for entry in entry_points(group=PLANTS) if entry.name == self.stack.bus]
+        """The plant bears the name of its sensor stream; the bus may be another, with emulated hardware between."""
+        name = self.stack.sensors
+        found = [entry for entry in entry_points(group=PLANTS) if entry.name == name]
         if not found:
-            raise RunError(f"no plant {self.stack.bus!r} is installed; install robot_wm again")
+            raise RunError(f"no plant {name!r} is installed; install robot_wm again")
         connect = found[0].load()
         deadline = time.monotonic() + PLANT_TIMEOUT_S
         while True:
             self.supervisor.check()
             try:
-                plant: Plant = connect(self.stack.bus_options["socket"])
+                plant: Plant = connect(self.stack.sensor_options["socket"])
                 return plant
             except BusError as error:
                 if time.monotonic() > deadline:

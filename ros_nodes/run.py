@@ -62,7 +62,7 @@ def run_episode(episode: Episode, runs: Path, json_: bool) -> dict[str, Any]:
     }
     title = f"{episode.kind} {episode.name}"
     if episode.report:
-        film = film_of(stack.bus) if stack.plant else None
+        film = film_of(stack.sensors) if stack.plant else None
         figures |= leave_evidence(folder, readable.path, contract, figures, title, film)
     folder.figures(figures)
     emit(figures, json_, title)

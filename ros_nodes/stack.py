@@ -13,6 +13,8 @@ import yaml
 from ros_nodes.processes import Command
 
 PLANT = "plant"
+BOARD = "board"
+EMULATORS = {"serial": "sim.serial_board"}  # motor bus → what stands in for its hardware in simulation
 # SCHED_RR of the processes between a measurement and its plan, below the plant (60) and the motor loop's own thread (80).
 PRIORITIES = {"motor_node": 30, "posterior_node": 25, "planner_node": 20, "sensor_node": 20}
 
@@ -30,6 +32,7 @@ class Stack:
     bag: Path | None = None  # None: no recorder
     store: str = ""  # model store to follow
     plant: tuple[str, ...] = ()  # arguments of a simulated plant
+    board: tuple[str, ...] = ()  # arguments of the emulated hardware between plant and bus
     motor: Mapping[str, Any] = field(default_factory=dict)  # more parameters of motor_node
     seed: int = 0
     provider: str = "auto"
@@ -85,3 +88,8 @@ def node_command(stack: Stack, name: str, params: Path) -> Command:
 def plant_command(stack: Stack) -> Command:
     """How to start the simulated plant."""
     return Command(PLANT, ("-m", "sim.plant", *stack.plant))
+
+
+def board_command(stack: Stack) -> Command:
+    """How to start the emulated hardware of the stack's bus; it serves the bus at `bus_options["port"]`."""
+    return Command(BOARD, ("-m", EMULATORS[stack.bus], *stack.board))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from robot_wm.contract import Contract
 from robot_wm.errors import BusError
@@ -49,6 +49,15 @@ class MotorBus(Protocol):
 
     def fault(self) -> str | None:
         """A fault the hardware reports (overheating, lost power), or None; asks nothing, returns what is known."""
+        ...
+
+
+@runtime_checkable
+class ReportingBus(Protocol):
+    """A motor bus that has figures for diagnostics: counters, temperatures, voltage."""
+
+    def figures(self) -> dict[str, float | str]:
+        """What is known now; asks nothing, and may be called from another thread than the loop's."""
         ...
 
 

@@ -17,7 +17,7 @@ import yaml
 from robot_wm.errors import RunError
 from ros_nodes.launcher import Fault, parse_fault
 from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
-from ros_nodes.stack import Stack, node_command, plant_command, write_params
+from ros_nodes.stack import Stack, board_command, node_command, plant_command, write_params
 
 SLEEPER = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -92,6 +92,7 @@ def test_a_local_run_keeps_to_the_loopback_interface_without_shared_memory(tmp_p
 def test_faults_read_like_planner_at_three_seconds():
     assert parse_fault("kill", "planner@3.0") == Fault("kill", "planner_node", 3.0)
     assert parse_fault("restart", "plant@1") == Fault("restart", "plant", 1.0)
+    assert parse_fault("kill", "board@2") == Fault("kill", "board", 2.0)
     with pytest.raises(RunError, match="must read <process>@<seconds>"):
         parse_fault("kill", "planner")
 
@@ -105,6 +106,8 @@ def test_a_stack_starts_what_it_has_and_stops_whoever_commands_first(tmp_path):
     assert full.nodes.index("planner_node") < full.nodes.index("motor_node") < full.nodes.index("recorder_node")
     assert full.listeners == 3
     assert plant_command(full).arguments == ("-m", "sim.plant", "--task", "x")
+    emulated = Stack(None, "serial", {"port": "p/board"}, plant=("--task", "x"), board=("--link", "p/board"))
+    assert board_command(emulated).arguments == ("-m", "sim.serial_board", "--link", "p/board")
     data = yaml.safe_load(write_params(robot, tmp_path / "params.yaml").read_text())
     assert data["/**/motor_node"]["ros__parameters"] == {
         "autostart": True,

@@ -95,6 +95,39 @@ def test_killing_planner_and_posterior_leaves_the_motors_safe_and_restarting_the
     assert any(text.startswith("no latent for") for text in said(bag, "planner_node"))
 
 
+def test_the_same_motor_node_drives_the_plant_through_an_emulated_board_on_a_pty(robot_wm, bundle):
+    status, figures, errors = robot_wm(
+        "sim", "--bundle", bundle, "--bus", "serial", "--seconds", 3, "--no-report", "--json"
+    )
+    assert status == 0, errors
+    assert figures["ticks_by_source"]["plan"] > 0
+    run = Path(figures["run"])
+    board = json.loads((run / "logs" / "board.log").read_text().splitlines()[-1])["board"]
+    assert board["executed"] > 100
+    assert board["crc"] == board["framing"] == board["lost"] == board["duplicate"] == 0
+    joints = open_bag(figures["bag"]).read_joints("joint_states", "position", ["slider", "hinge"])
+    assert np.all(np.diff(joints.stamps) > 0)
+
+
+def test_a_pulled_cable_is_an_emergency_stop_that_the_run_tells(robot_wm, bundle):
+    status, _, errors = robot_wm(
+        "sim",
+        "--bundle",
+        bundle,
+        "--bus",
+        "serial",
+        "--bus-faults",
+        "hangup@1",
+        "--seconds",
+        6,
+        "--no-report",
+        "--json",
+    )
+    assert status == 1
+    assert "e-stopped" in errors
+    assert "no connection to" in errors
+
+
 def test_killing_the_recorder_costs_the_robot_nothing_and_the_bag_at_most_half_a_second(robot_wm, bundle):
     status, figures, errors = robot_wm(
         "sim", "--bundle", bundle, "--seconds", 2.5, "--no-report", "--json", "--kill", "recorder@2"

@@ -1,0 +1,88 @@
+"""A board's joints and units ↔ the contract's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from robot_wm.buses.serial_protocol import MAX_JOINTS
+from robot_wm.contract import Contract
+from robot_wm.errors import BusError
+from robot_wm.messages import FloatArray
+
+
+class JointMap:
+    """Joint order and units of one board.
+
+    position [SI] = position_scale × board + position_offset, velocity = position_scale × board, effort = effort_scale × board.
+
+    Args:
+        joints: names in the board's order, those with motors first; None: the actions, then the other joints observed.
+        position_scale: SI units per board unit, by joint; negative turns the direction; absent: 1.
+        position_offset: where the board's zero is [SI], by joint; absent: 0.
+        effort_scale: SI units per board unit, by joint; absent: 1.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        joints: Sequence[str] | None,
+        position_scale: Mapping[str, float],
+        position_offset: Mapping[str, float],
+        effort_scale: Mapping[str, float],
+    ) -> None:
+        actions = contract.action.names
+        observed = [name for o in contract.observations if o.field != "data" for name in o.names]
+        self.names = tuple(joints) if joints is not None else tuple(dict.fromkeys([*actions, *observed]))
+        self.motors = len(actions)
+        self.mode = contract.action.mode
+        if len(set(self.names)) != len(self.names) or len(self.names) > MAX_JOINTS:
+            raise BusError(f"joints: {', '.join(self.names)} must be different names, {MAX_JOINTS} at most")
+        if set(self.names[: self.motors]) != set(actions):
+            raise BusError(
+                f"joints: the first {self.motors} of the board are {', '.join(self.names[: self.motors])}, "
+                f"but the contract's actions are {', '.join(actions)}"
+            )
+        self._order = [actions.index(name) for name in self.names[: self.motors]]
+        self._scale = self._per_joint("position_scale", position_scale, 1.0)
+        self._offset = self._per_joint("position_offset", position_offset, 0.0)
+        self._effort = self._per_joint("effort_scale", effort_scale, 1.0)
+
+    def command(self, values: FloatArray) -> FloatArray:
+        """Contract (action,) [SI] → board (motors,) float32. Raises BusError when it is not finite there or of another shape."""
+        given = np.asarray(values, np.float64)
+        if given.shape != (self.motors,):
+            raise BusError(f"a setpoint of shape {given.shape} is not ({self.motors},)")
+        ordered, m = given[self._order], self.motors
+        if self.mode == "effort":
+            ordered = ordered / self._effort[:m]
+        else:
+            ordered = (ordered - (self._offset[:m] if self.mode == "position" else 0.0)) / self._scale[:m]
+        with np.errstate(over="ignore"):
+            result: FloatArray = ordered.astype("<f4")
+        if not np.isfinite(result).all():
+            bad = [n for n, value in zip(self.names, result, strict=False) if not np.isfinite(value)]
+            raise BusError(f"the setpoint is not finite for {', '.join(bad)}; nothing was sent")
+        return result
+
+    def position(self, values: FloatArray) -> FloatArray:
+        """Board (joints,) → SI."""
+        return values * self._scale + self._offset
+
+    def velocity(self, values: FloatArray) -> FloatArray:
+        """Board (joints,) → SI."""
+        return values * self._scale
+
+    def effort(self, values: FloatArray) -> FloatArray:
+        """Board (joints,) → SI."""
+        return values * self._effort
+
+    def _per_joint(self, option: str, given: Mapping[str, float], default: float) -> FloatArray:
+        unknown = sorted(set(given) - set(self.names))
+        if unknown:
+            raise BusError(f"{option} names {', '.join(unknown)}; the board's joints are {', '.join(self.names)}")
+        values = np.array([float(given.get(name, default)) for name in self.names])
+        if not np.isfinite(values).all() or (default and not values.all()):
+            raise BusError(f"{option} must be finite{' and not zero' if default else ''} for every joint")
+        return values
