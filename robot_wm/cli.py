@@ -46,6 +46,8 @@ EXTRA_OF = {
     "lifecycle_msgs": "ros",
     "std_srvs": "ros",
     "serial": "serial",
+    "cv2": "calibration",
+    "scipy": "calibration",
     "onnxruntime": "cpu",
 }
 
