@@ -7,7 +7,7 @@ import numpy as np
 
 MODEL = """
 <mujoco>
-  <option timestep="0.0005" gravity="{gravity} 0 0" integrator="implicitfast"/>
+  <option timestep="{step}" gravity="{gravity} 0 0" integrator="implicitfast"/>
   <worldbody><body>
     <joint name="joint" type="hinge" axis="0 1 0" limited="{limited}" range="{low} {high}" solreflimit="{soft} 1"
       solimplimit=".9 .9 .001"
@@ -19,8 +19,10 @@ MODEL = """
 """
 
 
-def model(low=-100.0, high=100.0, soft=0.02, viscous=0.05, coulomb=0.02, inertia=0.01, mass=0.01, gravity=0.0):
-    """The arm hangs along gravity (+x) at zero. Angles in degrees, everything else SI."""
+def model(
+    low=-100.0, high=100.0, soft=0.02, viscous=0.05, coulomb=0.02, inertia=0.01, mass=0.01, gravity=0.0, step=0.0005
+):
+    """The arm lies along gravity (+x) at zero. Angles in degrees, everything else SI; low = high: no stops."""
     limited = "true" if high > low else "false"
     return mujoco.MjModel.from_xml_string(MODEL.format(**locals()))
 
@@ -50,3 +52,41 @@ def simulate(physics, effort, seconds, rate=200.0):
         mujoco.mj_step(physics, data)
     times, positions, efforts = np.array(rows).T
     return times, positions, efforts
+
+
+def chirp(amplitude, band=(0.3, 8.0), period=10.0):
+    """Up in `period` [s], then down, logarithmically."""
+    rate = np.log(band[1] / band[0])
+
+    def value(t):
+        within = abs((t + period) % (2 * period) - period)
+        return amplitude * np.sin(2 * np.pi * band[0] * period / rate * (np.exp(rate * within / period) - 1.0))
+
+    return value
+
+
+STEP = 0.0002  # the integrator moves the joint half of this early
+
+
+def drive(delay, mode="effort", rate=200.0, seconds=20.0, amplitude=0.3, ticks=4096, gain=4.0, **physics):
+    """Send a chirp at `rate`, each command acting `delay` [s] later; return the log (calibration.delay.Log) of the joint."""
+    from calibration.delay import Log
+
+    plant = model(0, 0, step=STEP, **({"coulomb": 0.02, "mass": 0.05, "gravity": 9.81} | physics))
+    data, signal = mujoco.MjData(plant), chirp(amplitude)
+    every, late = round(1 / rate / STEP), round(delay / STEP)
+    sent, stamps, response = [], [], []
+    for i in range(round(seconds / STEP)):
+        if i % every == 0:
+            sent.append(float(signal(i * STEP)))
+            stamps.append(i * STEP)
+            response.append(float(data.qpos[0]))
+        acting = sent[(i - late) // every] if i >= late else 0.0
+        if mode == "position":
+            acting = gain * (acting - data.qpos[0]) - 0.1 * data.qvel[0]
+        elif mode == "velocity":
+            acting = gain * (acting - data.qvel[0])
+        data.ctrl[0] = acting
+        mujoco.mj_step(plant, data)
+    step = 2 * np.pi / ticks
+    return Log(np.array(stamps), np.array(sent), np.array(stamps), np.round(np.array(response) / step) * step)
