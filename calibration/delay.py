@@ -101,11 +101,14 @@ def identify(logs: Sequence[Log], mode: str, joint: str = "joint", window_s: flo
     return Delay(found.seconds, (low, high), found.explained, **_mechanics(found, mode))
 
 
-def to_calibration(delays: Mapping[str, Delay], serial: str) -> Calibration:
+def to_calibration(delays: Mapping[str, Delay], serial: str, mode: str) -> Calibration:
     """The file's content for joints by name; the residual is the widest confidence interval's half width [ms]."""
     values = {joint: {k: v for k, v in asdict(d).items() if k != "explained"} for joint, d in delays.items()}
     worst = max(d.half_width_s for d in delays.values())
-    return Calibration("delay", serial, "command explained by motion, modulating functions", 1e3 * worst, values)
+    what = (
+        "effort command to reported effort" if mode == "reported" else f"{mode} command to motion, modulating functions"
+    )
+    return Calibration("delay", serial, what, 1e3 * worst, values)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from calibration.lag import BLOCKS, Lag, best_lag, gram
 from robot_wm.errors import CalibrationError
 from robot_wm.messages import FloatArray
 
-REACH_S, STEP_S = 0.3, 0.001  # offsets that are tried
+REACH_S, STEP_S = 0.3, 0.002  # offsets that are tried
 LEAST_INTERVALS = 5 * BLOCKS
 LEAST_CORRELATION = 0.8
 AMBIGUOUS = 0.9  # of the best peak: a second one as high as this could be the true one

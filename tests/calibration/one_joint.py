@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+LOW, HIGH = -100.0, 65.0  # [deg]
+
 MODEL = """
 <mujoco>
   <option timestep="{step}" gravity="{gravity} 0 0" integrator="implicitfast"/>
@@ -54,6 +56,16 @@ def simulate(physics, effort, seconds, rate=200.0):
     return times, positions, efforts
 
 
+def press(efforts=(0.1, 0.1, 0.2, 0.2, 0.4, 0.4), dwell=5.0, sign=-1.0):
+    """To the low stop, to the high one, and so on, pushing with `efforts` and staying there."""
+
+    def effort(t, q, v):
+        i = min(int(t / dwell), len(efforts) - 1)
+        return sign * (-1) ** i * efforts[i]
+
+    return effort
+
+
 def chirp(amplitude, band=(0.3, 8.0), period=10.0):
     """Up in `period` [s], then down, logarithmically."""
     rate = np.log(band[1] / band[0])
@@ -65,7 +77,7 @@ def chirp(amplitude, band=(0.3, 8.0), period=10.0):
     return value
 
 
-STEP = 0.0002  # the integrator moves the joint half of this early
+STEP = 0.0005  # the integrator moves the joint half of this early
 
 
 def drive(delay, mode="effort", rate=200.0, seconds=20.0, amplitude=0.3, ticks=4096, gain=4.0, **physics):

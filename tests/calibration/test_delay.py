@@ -130,7 +130,7 @@ def test_a_log_that_cannot_tell_is_refused(log, mode, message):
 
 def test_the_file_arms_only_with_a_narrow_interval(tmp_path):
     found = identify([drive(0.0124)], "effort")
-    path = write(tmp_path / "delay.yaml", to_calibration({"elbow": found}, "m-1"))
+    path = write(tmp_path / "delay.yaml", to_calibration({"elbow": found}, "m-1", "effort"))
     values = require_fit(path, "delay", "m-1").values["elbow"]
     assert values["delay_s"] == pytest.approx(found.delay_s)
     assert read(path).residual == pytest.approx(1e3 * found.half_width_s)

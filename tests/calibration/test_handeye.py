@@ -6,26 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from board_pictures import BOARD, TRUTH, render
+from board_pictures import BOARD, BOARD_IN_BASE, CAMERA, TO_MIDDLE, TRUTH, look, render
 from calibration.camera import detect
 from calibration.files import require_fit, write
 from calibration.handeye import pose, second_axis, solve, to_calibration
 from robot_wm.errors import CalibrationError
-
-CAMERA = pose([0.031, -0.045, 0.062], Rotation.from_euler("xyz", [8, -12, 91], degrees=True).as_quat())
-BOARD_IN_BASE = pose([0.42, 0.05, 0.01], Rotation.from_euler("xyz", [178, 3, 40], degrees=True).as_quat())
-
-TO_MIDDLE = pose(np.array([BOARD.columns, BOARD.rows, 0]) * BOARD.square_m / 2, [0, 0, 0, 1])
-
-
-def look(rng, spread=30.0, axes=(1, 1, 1)):
-    """An effector pose from which the camera sees the board's middle, turned by about `spread` [deg]."""
-    middle = (BOARD_IN_BASE @ TO_MIDDLE)[:3, 3]
-    turn = Rotation.from_euler("xyz", rng.uniform(-spread, spread, 3) * np.array(axes), degrees=True)
-    camera = np.eye(4)
-    camera[:3, :3] = BOARD_IN_BASE[:3, :3] @ turn.as_matrix()
-    camera[:3, 3] = middle - camera[:3, 2] * rng.uniform(0.3, 0.45) + rng.normal(size=3) * 0.01
-    return camera @ np.linalg.inv(CAMERA)
 
 
 def shaken(matrix, rng, metres, degrees):

@@ -9,21 +9,10 @@ from hypothesis import strategies as st
 
 from calibration.files import parse, read, write
 from calibration.joints import JointZero, from_calibration, resting, sweep, to_calibration, unwrap
-from one_joint import Encoder, model, simulate
+from one_joint import HIGH, LOW, Encoder, model, press, simulate
 from robot_wm.errors import CalibrationError
 
-LOW, HIGH = -100.0, 65.0  # [deg]
 TENTH = math.radians(0.1)
-
-
-def press(efforts=(0.1, 0.1, 0.2, 0.2, 0.4, 0.4), dwell=5.0, sign=-1.0):
-    """To the low stop, to the high one, and so on, pushing with `efforts` and staying there."""
-
-    def effort(t, q, v):
-        i = min(int(t / dwell), len(efforts) - 1)
-        return sign * (-1) ** i * efforts[i]
-
-    return effort
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from calibration.lag import best_lag, gram, jackknife
 LAGS = np.arange(-0.05, 0.0505, 0.001)
 
 
-def find(lag, noise=0.0, seed=0, others=(), gain=2.0, seconds=20.0):
+def find(lag, noise=0.0, seed=0, others=(), gain=2.0, seconds=15.0):
     """Two tones of noise, one `lag` behind the other, beside `others` that the target contains as well."""
     rng = np.random.default_rng(seed)
     frequency, phase = rng.uniform(0.5, 4.0, 12), rng.uniform(0, 6.28, 12)
@@ -18,13 +18,13 @@ def find(lag, noise=0.0, seed=0, others=(), gain=2.0, seconds=20.0):
     def signal(t):
         return np.sin(2 * np.pi * np.outer(t, frequency) + phase).sum(axis=1)
 
-    times = np.arange(0.0, seconds, 0.01)
+    times = np.arange(0.0, seconds, 0.015)
     columns = np.column_stack([np.ones_like(times), *(other(times) for other in others)])
     target = gain * signal(times - lag) + 3.0 * columns.sum(axis=1) + noise * rng.normal(size=len(times))
     return best_lag(LAGS, np.stack([gram(columns, signal(times - at), target) for at in LAGS]))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.floats(-0.045, 0.045), st.integers(0, 1000))
 def test_any_lag_is_found_to_a_small_part_of_a_step(lag, seed):
     found = find(lag, seed=seed)
@@ -41,11 +41,11 @@ def test_others_are_told_apart_from_the_signal():
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     held = 0
-    for seed in range(60):
+    for seed in range(40):
         found = find(0.0123, noise=4.0, seed=seed)
         held += found.interval[0] <= 0.0123 <= found.interval[1]
         assert found.half_width < 0.005
-    assert held >= 52  # 57 expected; below 52 has odds of about one in a hundred
+    assert held >= 34  # 38 expected; below 34 has odds of about one in seventy
 
 
 def test_a_lag_outside_of_those_tried_is_at_the_edge():
