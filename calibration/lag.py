@@ -61,7 +61,7 @@ def best_lag(lags: FloatArray, grams: FloatArray) -> Lag:
         rest = total - grams[:, block]
         parts.append(_peak(lags, _explained(rest)))
         coefficients.append(_solve(rest[top]))
-    wide = stats.t.ppf(0.975, count - 1) * jackknife(np.array(parts))
+    wide = float(stats.t.ppf(0.975, count - 1)) * jackknife(np.array(parts))
     return Lag(
         seconds=whole,
         interval=(whole - wide, whole + wide),

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from calibration.files import read, require_fit, write
 from calibration.imports import import_easy_handeye2, import_lerobot
@@ -120,3 +122,27 @@ def test_a_missing_file_is_named(tmp_path):
     for read_it in (import_lerobot, import_easy_handeye2):
         with pytest.raises(CalibrationError, match="nothing: cannot be read"):
             read_it(tmp_path / "nothing", "s")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(list(LEROBOT["wrist_roll"])), st.sampled_from([*NEWER, *NEWER["parameters"]]), ANYTHING)
+def test_whatever_stands_in_a_field_is_taken_or_refused_by_name(put, motor_field, eye_field, value):
+    motor = {"a": LEROBOT["wrist_roll"] | {motor_field: value}}
+    eye = NEWER | (
+        {eye_field: value} if eye_field in NEWER else {"parameters": NEWER["parameters"] | {eye_field: value}}
+    )
+    for read_it, data, name in ((import_lerobot, motor, "f.json"), (import_easy_handeye2, eye, "f.calib")):
+        path = put(data, name)
+        refusal = ""
+        try:
+            read_it(path, "s")
+        except CalibrationError as error:
+            refusal = str(error)
+        assert not refusal or refusal.startswith(f"{path}: ")

@@ -44,7 +44,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     for seed in range(40):
         found = find(0.0123, noise=4.0, seed=seed)
         held += found.interval[0] <= 0.0123 <= found.interval[1]
-        assert found.half_width < 0.005
+        assert found.half_width < 0.008
     assert held >= 34  # 38 expected; below 34 has odds of about one in seventy
 
 
