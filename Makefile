@@ -72,5 +72,5 @@ $(BIN)/python:
 .venv/.test: .venv/.demo
 	@echo "Setting up .venv for training and tests (once; a few minutes)"
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) --no-build-isolation -e ".[$(ORT),sim,report,train,serial,dev$(ROS)]"
+	$(PIP) --no-build-isolation -e ".[$(ORT),sim,report,train,serial,calibration,dev$(ROS)]"
 	@touch $@

@@ -29,6 +29,8 @@ EXTRAS = {
     ],
     "report": ["matplotlib>=3.8"],
     "serial": ["pyserial>=3.5", "cobs>=1.2", "fastcrc>=0.3"],
+    # OpenCV 5 has no hand-eye solvers in Python.
+    "calibration": ["opencv-python-headless>=4.10,<5", "scipy>=1.11"],
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -54,6 +56,7 @@ COMMANDS = [
     "sim = ros_nodes.commands:sim",
     "run = ros_nodes.commands:run",
     "record = ros_nodes.commands:record",
+    "calibrate = calibration.commands:calibrate",
 ]
 
 BENCH_COMMANDS = [

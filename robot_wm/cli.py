@@ -48,6 +48,8 @@ EXTRA_OF = {
     "serial": "serial",
     "cobs": "serial",
     "fastcrc": "serial",
+    "cv2": "calibration",
+    "scipy": "calibration",
     "onnxruntime": "cpu",
 }
 

@@ -29,6 +29,10 @@ class BusError(RobotWmError):
     """A motor bus did not answer in time, or answered with a fault."""
 
 
+class CalibrationError(RobotWmError):
+    """A calibration file is missing, malformed, foreign or poor, or a recording cannot tell what was asked of it."""
+
+
 class StoreError(RobotWmError):
     """A model store cannot be read, written or reached."""
 

@@ -6,17 +6,18 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from robot_wm.errors import ContractError
+from robot_wm.errors import ContractError, RobotWmError
 
 
 class FieldReader:
-    """Turns plain YAML data into typed values, or raises a ContractError that names the field."""
+    """Turns plain YAML data into typed values, or raises an error (a ContractError, unless told otherwise) that names the field."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, error: type[RobotWmError] = ContractError) -> None:
         self.source = source
+        self.error = error
 
-    def fail(self, where: str, text: str) -> ContractError:
-        return ContractError(f"{self.source}: {where}: {text}" if where else f"{self.source}: {text}")
+    def fail(self, where: str, text: str) -> RobotWmError:
+        return self.error(f"{self.source}: {where}: {text}" if where else f"{self.source}: {text}")
 
     def mapping(self, data: Any, where: str) -> dict[str, Any]:
         if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
