@@ -105,7 +105,7 @@ class Refine(nn.Module):
         next_mean = (weights[:, None, None] * sorted_samples).sum(0)
         variance = (weights[:, None, None] * (sorted_samples - next_mean).square()).sum(0)
         next_std = variance.sqrt().clamp(planner.std_min, planner.std_max)
-        next_mean = clamped(next_mean, low, high)  # convex already: this removes rounding
+        next_mean = clamped(next_mean, low, high)  # all bounds are convex: only rounding can leave them
         doubt = torch.where(ranked > WORST, disagreement[index], torch.zeros_like(ranked))
         elite_value = (chosen * ranked).sum() / elites
         return next_mean, next_std, sorted_samples[0], raw[index[0]], elite_value, (weights * doubt).sum()
