@@ -41,7 +41,7 @@ SIGNATURES = {
     "propose": Signature(("latent", "noise"), ("proposals",), free={}),
     "refine": Signature(
         (
-            *("latent", "mean", "std", "noise", "proposals", "low", "high", "rate", "previous"),
+            *("latent", "mean", "std", "noise", "proposals", "low", "high", "rate", "jerk", "previous"),
             *("temperature", "action_cost", "change_cost", "disagreement_cost", "elites"),
         ),
         ("next_mean", "next_std", "best", "value", "elite_value", "disagreement"),

@@ -100,7 +100,8 @@ class Draw:
             "low": -0.9 + 0.1 * self._uniform(actions),
             "high": 0.9 + 0.1 * self._uniform(actions),
             "rate": 1.5 + 0.3 * self._uniform(actions),
-            "previous": 0.2 * self._uniform(actions),
+            "jerk": 0.8 + 0.1 * self._uniform(actions),
+            "previous": 0.2 * self._uniform(2, actions),
             "temperature": 0.5 + 0.1 * self._uniform(),
             "action_cost": 0.1 + 0.1 * self._uniform(actions),
             "change_cost": 0.1 + 0.1 * self._uniform(actions),
@@ -148,7 +149,7 @@ def elite_gap(module: Refine, inputs: Mapping[str, Tensor]) -> float:
     """Smaller distance, relative to the best score, of best to second and of the last elite to the next sample."""
     with torch.no_grad():
         samples = torch.cat([inputs["mean"] + inputs["std"] * inputs["noise"], inputs["proposals"]])
-        samples = bounded(samples, *(inputs[key] for key in ("low", "high", "rate", "previous")))
+        samples = bounded(samples, *(inputs[key] for key in ("low", "high", "rate", "jerk", "previous")))
         costs = (inputs[key] for key in ("previous", "action_cost", "change_cost", "disagreement_cost"))
         scores = module.evaluate(inputs["latent"], samples, *costs)[0].sort(descending=True).values
     elites = int(inputs["elites"])

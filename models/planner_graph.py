@@ -1,7 +1,7 @@
 """The MPPI step as torch modules, exported as the graphs `propose` and `refine` (TD-MPC2, arXiv 2310.16828, section 3.2).
 
-No control flow depends on data, so that the whole step is one graph. Every sampled sequence lies inside the limits and the
-rate by construction, and so does their weighted mean, since both sets are convex. N is the number of samples and proposals.
+No control flow depends on data, so that the whole step is one graph. Every sampled sequence obeys limits, rate and jerk by
+construction, and so does their weighted mean, since these sets are convex. N is the number of samples and proposals.
 
 `Refine` copies what it needs of a world model, rearranged for speed (models/planner_layers.py).
 """
@@ -81,6 +81,7 @@ class Refine(nn.Module):
         low: Tensor,
         high: Tensor,
         rate: Tensor,
+        jerk: Tensor,
         previous: Tensor,
         temperature: Tensor,
         action_cost: Tensor,
@@ -93,7 +94,7 @@ class Refine(nn.Module):
         `value` is the score of `best` as it is: not a number only when no rollout at all was finite.
         """
         planner = self.planner
-        samples = bounded(torch.cat([mean + std * noise, proposals], dim=0), low, high, rate, previous)
+        samples = bounded(torch.cat([mean + std * noise, proposals], dim=0), low, high, rate, jerk, previous)
         raw, disagreement = self.evaluate(latent, samples, previous, action_cost, change_cost, disagreement_cost)
         scores = torch.where(raw.abs() < -WORST, raw, torch.full_like(raw, WORST))  # false for NaN, too
         ranked, index = torch.sort(scores, descending=True)
@@ -104,7 +105,7 @@ class Refine(nn.Module):
         next_mean = (weights[:, None, None] * sorted_samples).sum(0)
         variance = (weights[:, None, None] * (sorted_samples - next_mean).square()).sum(0)
         next_std = variance.sqrt().clamp(planner.std_min, planner.std_max)
-        next_mean = bounded(next_mean[None], low, high, rate, previous)[0]  # convex already: this removes rounding
+        next_mean = clamped(next_mean, low, high)  # all bounds are convex: only rounding can leave them
         doubt = torch.where(ranked > WORST, disagreement[index], torch.zeros_like(ranked))
         elite_value = (chosen * ranked).sum() / elites
         return next_mean, next_std, sorted_samples[0], raw[index[0]], elite_value, (weights * doubt).sum()
@@ -120,7 +121,7 @@ class Refine(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Score less costs (N,) of sequences (N, H, A), and the value heads' disagreement (N,)."""
         value, disagreement = self.score(latent, samples)
-        change = samples - torch.cat([previous.expand(samples.shape[0], 1, -1), samples[:, :-1]], dim=1)
+        change = samples - torch.cat([previous[1].expand(samples.shape[0], 1, -1), samples[:, :-1]], dim=1)
         cost = (action_cost * samples.square() + change_cost * change.square()).sum((1, 2))
         return value - cost - disagreement_cost * disagreement, disagreement
 
@@ -169,11 +170,31 @@ class Refine(nn.Module):
         return following
 
 
-def bounded(samples: Tensor, low: Tensor, high: Tensor, rate: Tensor, previous: Tensor) -> Tensor:
-    """Clamp sequences (N, H, A) step by step to `rate` from the action before, then to the limits; all bounds are (A,)."""
-    steps, before = [], previous
-    for action in samples.unbind(1):
-        before = torch.minimum(torch.maximum(action, before - rate), before + rate)
-        before = torch.minimum(torch.maximum(before, low), high)
-        steps.append(before)
-    return torch.stack(steps, dim=1)
+def bounded(samples: Tensor, low: Tensor, high: Tensor, rate: Tensor, jerk: Tensor, previous: Tensor) -> Tensor:
+    """`Bounds.apply` of robot_wm/bounds.py for sequences (N, H, A) at once, all from the same two actions `previous` (2, A).
+
+    Inside, a step is (A, N): ONNX Runtime broadcasts a bound along a row faster than over many short ones.
+    """
+    low, high, rate, jerk, earlier, before = (x[:, None] for x in (low, high, rate, jerk, previous[0], previous[1]))
+    steps, change = [], before - earlier
+    for action in samples.permute(1, 2, 0).unbind(0):
+        straight = before + change
+        after = clamped(action, straight - jerk, straight + jerk)
+        room = torch.where(after > before, high - before, before - low)
+        reach = torch.minimum(rate, stoppable(room, jerk))
+        after = clamped(clamped(after, before - reach, before + reach), low, high)
+        before, change = after, after - before
+        steps.append(after)
+    return torch.stack(steps).permute(2, 0, 1)
+
+
+def stoppable(room: Tensor, jerk: Tensor) -> Tensor:
+    """As in robot_wm/bounds.py."""
+    room = torch.maximum(room, jerk)
+    steps = torch.round(torch.sqrt(room * (2.0 / jerk) + 0.25))
+    return room / steps + (steps - 1.0) * (0.5 * jerk)
+
+
+def clamped(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`torch.clamp` in two operators; where the bounds cross, `high` holds."""
+    return torch.minimum(torch.maximum(x, low), high)

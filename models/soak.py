@@ -1,6 +1,6 @@
 """`robot-wm bench soak`: very many plans at virtual time with random models, readings, resets and clocks that jump past deadlines.
 
-Every plan is checked: finite, inside the limits, within the rate, made of one bundle. Memory is watched after the warm-up.
+Every plan is checked: finite, inside the limits, within rate and jerk, made of one bundle. Memory is watched after the warm-up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import torch
 from models.export import export_bundle
 from models.networks import Sizes
 from models.world_model import WorldModel
+from robot_wm.actions import normalise
 from robot_wm.backend import Model
+from robot_wm.bounds import Bounds, stoppable
 from robot_wm.bundle import PlannerDefaults
 from robot_wm.contract import Contract, parse_contract
 from robot_wm.errors import RunError
@@ -38,7 +40,7 @@ RULES: tuple[Search, ...] = (
 )
 ROUNDS = 200  # turns of a model and rule in one soak
 WARM = 0.2  # of the plans, before memory is compared
-TOLERANCE = 1e-4  # of the action range, for rounding
+TOLERANCE = 2e-4  # normalised, for rounding
 
 
 class RestlessClock(VirtualClock):
@@ -92,7 +94,7 @@ class Robot:
             self.replanner.latent(self.filter.latent())
 
     def plan(self, rng: np.random.Generator) -> tuple[Plan, FloatArray]:
-        """A plan whose deadline may be far, near, past or missing; and the action before it."""
+        """A plan whose deadline may be far, near, past or missing; and the two actions before it."""
         budget = int(rng.integers(0, 3 * 10**7))
         start = self.replanner.next_start(self.clock.now(), budget)
         deadline = None if rng.random() < 0.1 else self.clock.now() + int(rng.uniform(-0.2, 1.0) * 2e7)
@@ -105,7 +107,7 @@ def soak(plans: int, seed: int = 0, robots: int = 6, progress: Any = None) -> di
     """Make `plans` plans and return what they were: counts by source, and memory in MiB at the end of the warm-up and after.
 
     Raises:
-        RunError: a plan is not finite, or breaks a limit or a rate; naming the plan and the bound.
+        RunError: a plan is not finite, or breaks a limit, a rate or a jerk; naming the plan and the bound.
     """
     rng = np.random.default_rng(seed)
     sources: Counter[str] = Counter()
@@ -143,21 +145,29 @@ def soak(plans: int, seed: int = 0, robots: int = 6, progress: Any = None) -> di
 
 
 def check(plan: Plan, before: FloatArray, contract: Contract) -> None:
-    """Raises RunError unless every action is finite, within the limits, and within the rate of the one before it."""
-    action = contract.action
-    slack = TOLERANCE * (np.array(action.high) - np.array(action.low))
+    """Raises RunError unless every action is finite and within limits, rate and jerk after the two actions `before` (2, A).
+
+    The first step may exceed the jerk where the actions before it allow no less.
+    """
+    name, bounds = f"plan {plan.index} ({plan.stats.source})", Bounds.of(contract)
     if not np.isfinite(plan.actions).all():
-        raise RunError(f"plan {plan.index} ({plan.stats.source}) is not finite: {plan.actions}")
-    if (plan.actions < action.limit_low - slack).any() or (plan.actions > action.limit_high + slack).any():
-        raise RunError(f"plan {plan.index} ({plan.stats.source}) breaks a limit: {plan.actions}")
-    if action.rate:
-        steps = np.abs(np.diff(np.vstack([before, plan.actions]), axis=0))
-        if (steps > np.array(action.rate) / contract.model_hz + slack).any():
-            raise RunError(f"plan {plan.index} ({plan.stats.source}) breaks a rate: {plan.actions} after {before}")
+        raise RunError(f"{name} is not finite: {plan.actions}")
+    rows = normalise(contract, np.vstack([before, plan.actions]))
+    if (rows[2:] < bounds.low - TOLERANCE).any() or (rows[2:] > bounds.high + TOLERANCE).any():
+        raise RunError(f"{name} breaks a limit: {plan.actions}")
+    changes = np.diff(rows, axis=0)
+    if (np.abs(changes[1:]) > bounds.rate + TOLERANCE).any():
+        raise RunError(f"{name} breaks a rate: {plan.actions} after {before}")
+    room = np.where(changes[0] > 0.0, bounds.high - rows[1], rows[1] - bounds.low)
+    reach = np.minimum(bounds.rate, np.minimum(room, stoppable(room, bounds.jerk)))
+    allowed = np.tile(bounds.jerk, (len(plan.actions), 1))
+    allowed[0] = np.maximum(bounds.jerk, np.abs(changes[0]) - reach)
+    if (np.abs(np.diff(changes, axis=0)) > allowed + 2 * TOLERANCE).any():
+        raise RunError(f"{name} breaks a jerk: {plan.actions} after {before}")
 
 
 def random_contract(rng: np.random.Generator) -> Contract:
-    """One observation, one to four actions, with or without rates, tightened limits and a delay."""
+    """One observation, one to four actions, tightened limits and a delay, with or without rates and jerks."""
     size = int(rng.integers(1, 5))
     span = rng.uniform(0.5, 20.0, size)
     action: dict[str, Any] = {"names": [f"motor{i}" for i in range(size)], "mode": "effort"}
@@ -165,6 +175,8 @@ def random_contract(rng: np.random.Generator) -> Contract:
     action |= {"limit_low": (-0.7 * span).tolist(), "limit_high": (0.9 * span).tolist()}
     if rng.random() < 0.5:
         action["rate"] = (rng.uniform(0.5, 50.0, size) * span).tolist()
+    if rng.random() < 0.5:
+        action["jerk"] = (10.0 ** rng.uniform(1.0, 4.0, size) * span).tolist()
     state = {"name": "state", "topic": "state", "field": "data", "names": ["x", "y"]}
     hz = int(rng.choice([25, 50, 100]))
     return parse_contract({"name": "soak", "model_hz": hz, "observations": [state], "action": action})

@@ -62,10 +62,6 @@ class ActionHistory:
             del self._stamps[:oldest], self._values[:oldest]
         return effect
 
-    def newest(self) -> FloatArray:
-        """The last applied action (A,), normalised; SI zero (within the range) before the first one."""
-        return self._values[-1] if self._values else self._neutral()
-
     def mean(self, start: int, end: int, plans: Iterable[Plan] = ()) -> FloatArray:
         """Time average (A,), normalised, of what holds over [start, end) [ns].
 

@@ -145,7 +145,10 @@ class Model:
     def _open(self, name: str) -> Session:
         threads = self._threads[name in ("propose", "refine")]
         sizes = {"S": self.budget.samples} if name == "refine" else None
-        return Session(self.bundle.graph(name), self._wanted, threads, sizes)
+        session = Session(self.bundle.graph(name), self._wanted, threads, sizes)
+        if name == "refine" and "jerk" not in session.inputs:
+            raise BackendError(f"{session.path}: was exported before plans had a jerk bound; export the bundle again")
+        return session
 
     def encode(self, observation: Float32, mask: Float32, age: Float32) -> Float32:
         """(N, O) raw SI, (N, M), (N, M) model steps → embedding (N, E)."""

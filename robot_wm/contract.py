@@ -65,6 +65,7 @@ class Action:
     limit_low: tuple[float, ...] = ()  # tightened limits; empty: low
     limit_high: tuple[float, ...] = ()
     rate: tuple[float, ...] = ()  # largest change per second, SI units; empty: unlimited
+    jerk: tuple[float, ...] = ()  # largest change per second of that rate, SI units; empty: unlimited
 
     @property
     def size(self) -> int:
@@ -278,7 +279,11 @@ def _action(reader: FieldReader, data: Any) -> Action:
                 f"{reader.source}: action.limit_low/limit_high: {limit_low[i]}..{limit_high[i]} of {name} must lie "
                 f"within low..high {low[i]}..{high[i]}; limits may only be tightened"
             )
-    rate = table.get("rate")
+    bounds = {
+        name: reader.numbers(table[name], f"action.{name}", size, above=0.0)
+        for name in ("rate", "jerk")
+        if table.get(name) not in (None, [], ())
+    }
     field_name = reader.text(table.get("field", ""), "action.field")
     return Action(
         names=names,
@@ -291,7 +296,7 @@ def _action(reader: FieldReader, data: Any) -> Action:
         delay_s=reader.number(table.get("delay_s", 0.0), "action.delay_s", at_least=0.0),
         limit_low=limit_low,
         limit_high=limit_high,
-        rate=reader.numbers(rate, "action.rate", size, above=0.0) if rate not in (None, [], ()) else (),
+        **bounds,
     )
 
 

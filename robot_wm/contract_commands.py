@@ -97,6 +97,8 @@ def describe(item: Contract) -> dict[str, Any]:
         "feature_size": item.feature_size,
         "action": f"{item.action.mode} of {', '.join(item.action.names)} on {item.action.topic}",
         "action_size": item.action.size,
+        "action_rate": list(item.action.rate) or "unlimited",
+        "action_jerk": list(item.action.jerk) or "unlimited",
         "reward": item.reward.function or item.reward.topic or "none",
         "topics": list(item.topics()),
     }

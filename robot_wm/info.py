@@ -30,7 +30,7 @@ class PlanInfo:
     latent_age_s: float  # start of the plan minus stamp of the latent it was planned from
     latent_steps: int  # the same in model steps: how far the latent was rolled forward
     slack_s: float  # from the moment it was ready until its first command had to be sent; negative: it came late
-    previous: tuple[float, ...] | None  # action (A,) just before the start, SI units
+    previous: tuple[tuple[float, ...], ...] | None  # (2, A) in the two steps before the start, older first, SI
     actions: tuple[tuple[float, ...], ...]  # (latent_steps, A), normalised: what the latent was rolled through
     seed: int
     reset: bool  # planned without the previous plan's mean

@@ -13,6 +13,7 @@ import numpy as np
 
 from robot_wm.actions import denormalise, normalise
 from robot_wm.backend import Float32, Model
+from robot_wm.bounds import Bounds
 from robot_wm.contract import Contract
 from robot_wm.errors import BundleError
 from robot_wm.messages import FloatArray, Latent, Plan, PlanStats
@@ -23,7 +24,6 @@ FORGET = 0.9  # of the remembered costs, for each plan that had no time to refin
 REMEMBERED = 15  # refinements whose cost is remembered
 EAGER, CAREFUL = 0.25, 0.9  # quantile of those costs that has to fit for the first refinement, and for later ones
 FEWEST = 32  # samples that adapting to a slow machine leaves
-UNLIMITED_RATE = 4.0  # normalised units per step: twice the whole range
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,7 @@ class Planner:
         self.grid = Grid(contract.model_hz)
         self.budget = model.budget
         self._shape = (self.budget.horizon, contract.action.size)
-        action = contract.action
-        self._low = normalise(contract, np.asarray(action.limit_low)).astype(np.float32)
-        self._high = normalise(contract, np.asarray(action.limit_high)).astype(np.float32)
-        span = np.asarray(action.high) - np.asarray(action.low)
-        rate = np.asarray(action.rate) * 2.0 / span / contract.model_hz if action.rate else UNLIMITED_RATE
-        self._rate = np.broadcast_to(np.minimum(rate, UNLIMITED_RATE), (action.size,)).astype(np.float32)
+        self._bounds = Bounds.of(contract)
         self._weights = self._objective()
 
     def warm_up(self, rounds: int = 5) -> float:
@@ -95,7 +90,8 @@ class Planner:
         """Plan from `latent`, which must be the one predicted for `start`, the time the plan takes effect [ns].
 
         Args:
-            previous: action (A,) in SI units that holds just before `start`, for rate limits.
+            previous: actions (2, A) in SI units that hold in the two model steps before `start`, the older first, for rate
+                and jerk; None: nothing was applied yet.
             deadline: refine only while one more refinement is expected to end before it [ns]; None: the whole budget.
             refinements: how many at most (default: the bundle's budget).
             explore: add the proposal's own noise to the answer, for collecting data.
@@ -122,7 +118,7 @@ class Planner:
                     noise=self.search.shape_noise(
                         noise.standard_normal((self.budget.samples, *self._shape), np.float32)
                     ),
-                    low=self._low, high=self._high, rate=self._rate, **self._weights,
+                    **vars(self._bounds), **self._weights,
                 )  # fmt: skip
                 mean, std = self.search.improve(mean, std, result)
                 value, disagreement = result.value, result.disagreement
@@ -135,10 +131,10 @@ class Planner:
             source = source if self.search.refines else "policy"
             mean = mean if source == "shifted" else self._policy_rollout(z)
         if done == 0 or self.search.momentum:
-            mean = self._bound(mean, before)
+            mean = self._bounds.apply(mean, before)
         answer = mean
         if explore:
-            answer = self._bound(mean + std * noise.standard_normal(self._shape, np.float32), before)
+            answer = self._bounds.apply(mean + std * noise.standard_normal(self._shape, np.float32), before)
         stats = PlanStats(
             source=source,
             refinements=done,
@@ -173,7 +169,7 @@ class Planner:
         }
 
     def _before(self, previous: FloatArray | None) -> Float32:
-        neutral = np.clip(np.zeros(self._shape[1]), self.contract.action.low, self.contract.action.high)
+        neutral = np.clip(np.zeros((2, self._shape[1])), self.contract.action.low, self.contract.action.high)
         return normalise(self.contract, neutral if previous is None else previous).astype(np.float32)
 
     def _warm_start(self, carry: Carry, start: int) -> tuple[Float32, str]:
@@ -190,11 +186,3 @@ class Planner:
         noise = np.zeros((self.budget.proposals, *self._shape), np.float32)
         rollout: Float32 = self.model.propose(z, noise)[0]
         return rollout
-
-    def _bound(self, mean: Float32, before: Float32) -> Float32:
-        """Keep a sequence inside limits and rates, step by step from the action before it."""
-        bounded = np.empty_like(mean)
-        for i, row in enumerate(mean):
-            before = np.clip(np.clip(row, before - self._rate, before + self._rate), self._low, self._high)
-            bounded[i] = before
-        return bounded

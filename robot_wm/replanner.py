@@ -127,7 +127,7 @@ class Replanner:
             latent_age_s=stats.latent_age_s,
             latent_steps=len(actions),
             slack_s=(self.sent(start) - self.clock.now()) / NS_PER_S,
-            previous=tuple(float(x) for x in previous),
+            previous=tuple(tuple(float(x) for x in row) for row in previous),
             actions=tuple(tuple(float(x) for x in row) for row in actions),
             seed=planner.seed,
             reset=reset,
@@ -152,12 +152,9 @@ class Replanner:
         return [self._actions.mean(begin, end, committed).astype(np.float32) for begin, end in stamps]
 
     def _before(self, start: int, committed: list[Plan]) -> FloatArray:
-        """The action in SI units that holds just before `start`."""
-        for plan in reversed(committed):
-            planned = plan.action_at(start - 1)
-            if planned is not None:
-                return planned
-        return denormalise(self.contract, self._actions.newest())
+        """The actions (2, A) in SI units that hold at the end of the two model steps before the start, the older first."""
+        ends = (start - self.grid.step, start)
+        return denormalise(self.contract, np.stack([self._actions.mean(end - 1, end, committed) for end in ends]))
 
 
 def require_reach(contract: Contract, horizon: int, period: int, budget: int) -> None:

@@ -119,6 +119,8 @@ def reproduce(recorded: RecordedPlan, contract: Contract, models: Mapping[str, M
         return Outcome(reason=f"bundle {info.bundle_id} was not given")
     if not recorded.latents:
         return Outcome(reason="its latent was not recorded")
+    if info.previous is not None and np.ndim(info.previous) != 2:
+        return Outcome(reason="its plan_info tells one action before the start, not two")
     carry = Carry(index=info.index)
     if not info.reset:
         if recorded.before is None:

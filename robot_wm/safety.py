@@ -5,7 +5,8 @@ In this order:
 1. A request that is not finite or has the wrong shape is refused; the caller holds. NaN is never a marker for anything.
 2. Every value is clipped to the contract's limits.
 3. Its change since what was last really sent is limited to `action.rate` times the period. A plan changes at once by what
-   the rate allows in a whole model step: that much is played as a ramp and is no clip.
+   the rate allows in a whole model step: that much is played as a ramp and is no clip. `action.jerk` is the planner's to
+   keep, not the filter's, which must be able to stop at once.
 4. Towards a joint's position bound: effort and velocity that would push further out become zero, a position is clamped.
    Beyond a joint's velocity bound: effort that would speed it up becomes zero, a velocity is clamped.
    A bounded joint whose state is too old to judge gets zero, or in position mode keeps what it had.

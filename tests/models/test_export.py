@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ from models.world_model import WorldModel
 from robot_wm.backend import Model
 from robot_wm.bundle import PlannerDefaults, file_digest, load_bundle
 from robot_wm.contract import parse_contract
-from robot_wm.errors import BundleError, ContractError
+from robot_wm.errors import BackendError, BundleError, ContractError
 from robot_wm.messages import Latent
 from robot_wm.planner import Carry, Planner
 from robot_wm.verify import read_golden, verify_on_device
@@ -247,16 +247,31 @@ def test_graphs_take_any_batch(bundle):
         assert model.readout(z).shape == (count, 4)
 
 
-def test_a_planner_runs_on_an_exported_bundle_inside_limits_and_rates(bundle, contract):
+def test_a_planner_runs_on_an_exported_bundle_inside_its_bounds(bundle, contract):
+    contract = replace(contract, action=replace(contract.action, jerk=(2_500.0, 500.0)))
     planner = Planner(contract, Model(bundle, "cpu"))
     latent = Latent(0, np.full(16, 0.125, np.float32), bundle.bundle_id)
     carry, first = planner.plan(Carry(), latent, 0)
-    _, second = planner.plan(carry, latent, 20_000_000, previous=first.actions[0])
-    for plan, before in ((first, np.zeros(2)), (second, first.actions[0])):
+    _, second = planner.plan(carry, latent, 20_000_000, previous=np.array([np.zeros(2), first.actions[0]]))
+    for plan, before in ((first, np.zeros((2, 2))), (second, [np.zeros(2), first.actions[0]])):
         assert plan.stats.refinements == PLANNER.refinements
         assert np.abs(plan.actions / [10, 1]).max() <= 1 + 1e-6
-        assert np.abs(np.diff([before, *plan.actions], axis=0) / [2, 0.4]).max() <= 1 + 1e-4
+        rows = np.array([*before, *plan.actions])
+        assert np.abs(np.diff(rows, axis=0) / [2, 0.4]).max() <= 1 + 1e-4
+        assert np.abs(np.diff(rows, n=2, axis=0) / [1, 0.2]).max() <= 1 + 1e-4
     assert np.array_equal(planner.plan(Carry(), latent, 0)[1].actions, first.actions)
+
+
+def test_a_bundle_from_before_there_was_a_jerk_bound_is_refused_where_it_would_plan(bundle):
+    def rename(proto):
+        next(item for item in proto.graph.input if item.name == "jerk").name = "jolt"
+        for node in proto.graph.node:
+            node.input[:] = ["jolt" if name == "jerk" else name for name in node.input]
+
+    reseal(bundle.path, "refine", rename)
+    with pytest.raises(BackendError, match=r"refine\.onnx: was exported before plans had a jerk bound; export"):
+        Model(load_bundle(bundle.path), "cpu")
+    Model(load_bundle(bundle.path), "cpu", graphs=("prior",))
 
 
 @pytest.mark.parametrize("graph", ["posterior", "prior", "refine"])

@@ -41,7 +41,7 @@ def draws(model, planner, rounds=1, dtype=torch.float32):
 def plain(model, planner=PLANNER):
     """Bounds that clamp nothing but the range, no costs."""
     one = torch.ones(model.action_size, dtype=model.initial_latent.dtype)
-    bounds = {"low": -one, "high": one, "rate": 4 * one, "previous": 0 * one}
+    bounds = {"low": -one, "high": one, "rate": 4 * one, "jerk": 8 * one, "previous": 0 * one.expand(2, -1)}
     costs = {"action_cost": 0 * one, "change_cost": 0 * one, "disagreement_cost": 0 * one[0]}
     return bounds | costs | {"temperature": planner.temperature * one[0], "elites": planner.elites * one[0]}
 

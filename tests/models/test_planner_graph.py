@@ -1,4 +1,4 @@
-"""One MPPI step: samples inside limits and rates, scored by the model, and a proposal that moves to the elites."""
+"""One MPPI step: samples inside limits, rate and jerk, scored by the model, and a proposal that moves to the elites."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bound_checks import ROUNDING, SEEDS, random_bounds, random_start, require_bounded
 from models.networks import Sizes, expectation
 from models.planner_graph import WORST, Propose, Refine, bounded
 from models.world_model import WorldModel
@@ -40,7 +41,8 @@ def refine_inputs(seed=0, **changes):
         "low": -torch.ones(ACTIONS),
         "high": torch.ones(ACTIONS),
         "rate": torch.full((ACTIONS,), 4.0),
-        "previous": torch.zeros(ACTIONS),
+        "jerk": torch.full((ACTIONS,), 8.0),
+        "previous": torch.zeros(2, ACTIONS),
         "temperature": torch.tensor(PLANNER.temperature),
         "action_cost": torch.zeros(ACTIONS),
         "change_cost": torch.zeros(ACTIONS),
@@ -61,30 +63,49 @@ class KnownScore(Refine):
         return self.function(samples), torch.zeros(len(samples))
 
 
-floats = st.floats(-3, 3, width=32)
+def tensors(bounds, previous):
+    """Bounds and the actions before as inputs of the graph."""
+    arrays = vars(bounds) | {"previous": previous}
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**31), st.lists(floats, min_size=2, max_size=2), st.floats(0.01, 3), st.floats(0.05, 1))
-def test_sequences_obey_limits_and_rates_whatever_was_sampled(seed, previous, rate, limit):
-    samples = torch.randn(50, 4, ACTIONS, generator=torch.Generator().manual_seed(seed)) * 3
-    previous = torch.tensor(previous).clamp(-limit, limit)
-    high = torch.full((ACTIONS,), limit)
-    result = bounded(samples, -high, high, torch.full((ACTIONS,), rate), previous)
-    assert result.abs().max() <= limit
-    steps = torch.cat([previous.expand(50, 1, -1), result], dim=1).diff(dim=1)
-    assert steps.abs().max() <= rate + 1e-6
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, st.integers(1, 3), st.booleans())
+def test_sequences_obey_their_bounds_whatever_was_sampled_and_so_does_any_mean_of_them(seed, actions, feasible):
+    rng = np.random.default_rng(seed)
+    bounds = random_bounds(rng, actions)
+    previous = random_start(rng, bounds, feasible)
+    samples = rng.normal(0.0, 1.5, (50, 6, actions)).astype(np.float32)
+    result = bounded(torch.from_numpy(samples), **tensors(bounds, previous)).numpy()
+    require_bounded(result, previous, bounds, feasible)
+    weights = rng.dirichlet(np.full(50, 0.2))[:, None, None]
+    mean = (weights * result).sum(0).astype(np.float32).clip(bounds.low, bounds.high)
+    require_bounded(mean[None], previous, bounds, feasible)
+    np.testing.assert_allclose(bounds.apply(mean, previous), mean, atol=ROUNDING)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, st.integers(1, 3), st.booleans())
+def test_the_graph_bounds_a_sequence_as_the_planner_does(seed, actions, feasible):
+    rng = np.random.default_rng(seed)
+    bounds = random_bounds(rng, actions)
+    previous = random_start(rng, bounds, feasible)
+    samples = rng.uniform(-2.0, 2.0, (3, 6, actions)).astype(np.float32)
+    result = bounded(torch.from_numpy(samples), **tensors(bounds, previous)).numpy()
+    for sample, got in zip(samples, result, strict=True):
+        np.testing.assert_allclose(got, bounds.apply(sample, previous), atol=ROUNDING)
 
 
 def test_sequences_inside_the_bounds_stay_as_they_are():
     samples = torch.rand(50, 4, ACTIONS) - 0.5
     bounds = torch.ones(ACTIONS)
-    assert torch.equal(bounded(samples, -bounds, bounds, 2 * bounds, 0 * bounds), samples)
+    assert torch.equal(bounded(samples, -bounds, bounds, 2 * bounds, 8 * bounds, torch.zeros(2, ACTIONS)), samples)
 
 
 def test_an_action_before_that_lies_outside_the_limits_leads_back_to_the_limit_at_once():
     high = torch.full((1,), 0.5)
-    assert bounded(torch.ones(1, 2, 1), -high, high, high / 10, torch.ones(1)).flatten().tolist() == [0.5, 0.5]
+    sequence = bounded(torch.ones(1, 2, 1), -high, high, high / 10, 16 * high, torch.ones(2, 1))
+    assert sequence.flatten().tolist() == [0.5, 0.5]
 
 
 def test_repeated_refinement_finds_the_best_sequence():
@@ -119,23 +140,21 @@ def test_mean_and_spread_are_the_softmax_weighted_ones_of_the_elites():
     assert elite_value == pytest.approx(scores[elites].mean(), rel=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.floats(0.05, 1.0), st.floats(0.05, 0.9), st.floats(-0.9, 0.9))
-def test_the_new_mean_and_the_best_sequence_obey_limits_and_rates(seed, rate, limit, previous):
-    model = test_the_new_mean_and_the_best_sequence_obey_limits_and_rates.model
-    high = torch.full((ACTIONS,), limit)
-    before = torch.full((ACTIONS,), previous).clamp(-high, high)
-    step = torch.full((ACTIONS,), rate)
-    inputs = refine_inputs(seed, low=-high, high=high, rate=step, previous=before, std=torch.full((3, ACTIONS), 2.0))
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.booleans())
+def test_the_new_mean_and_the_best_sequence_obey_their_bounds(seed, feasible):
+    model = test_the_new_mean_and_the_best_sequence_obey_their_bounds.model
+    rng = np.random.default_rng(seed)
+    bounds = random_bounds(rng, ACTIONS)
+    previous = random_start(rng, bounds, feasible)
+    inputs = refine_inputs(seed, std=torch.full((3, ACTIONS), 2.0), **tensors(bounds, previous))
     mean, std, best, *_ = Refine(model, PLANNER, 0.99)(**inputs)
-    for sequence in (mean, best):
-        assert sequence.abs().max() <= limit
-        assert torch.cat([before[None], sequence]).diff(dim=0).abs().max() <= rate + 1e-6
+    require_bounded(torch.stack([mean, best]).numpy(), previous, bounds, feasible)
     assert std.min() >= PLANNER.std_min
     assert std.max() <= PLANNER.std_max
 
 
-test_the_new_mean_and_the_best_sequence_obey_limits_and_rates.model = make_model()
+test_the_new_mean_and_the_best_sequence_obey_their_bounds.model = make_model()
 
 
 def test_a_proposal_wins_where_it_is_best():
@@ -197,10 +216,10 @@ def test_a_predicted_end_of_the_episode_cuts_what_comes_after_it():
 def test_costs_are_subtracted_from_the_score():
     step, inputs = Refine(make_model(), PLANNER, 0.9), refine_inputs()
     samples = torch.rand(7, PLANNER.horizon, ACTIONS) * 2 - 1
-    previous, weights = torch.tensor([0.5, -0.5]), torch.tensor([0.3, 0.7])
+    previous, weights = torch.tensor([[9.0, 9.0], [0.5, -0.5]]), torch.tensor([0.3, 0.7])
     free, spread = step.evaluate(inputs["latent"], samples, previous, 0 * weights, 0 * weights, torch.tensor(0.0))
     torch.testing.assert_close((free, spread), step.score(inputs["latent"], samples))
-    change = torch.cat([previous.expand(7, 1, -1), samples], dim=1).diff(dim=1)
+    change = torch.cat([previous[1].expand(7, 1, -1), samples], dim=1).diff(dim=1)
     expected = free - (weights * samples.square()).sum((1, 2)) - 2.0 * spread - (change.square() * weights).sum((1, 2))
     got, _ = step.evaluate(inputs["latent"], samples, previous, weights, weights, torch.tensor(2.0))
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)

@@ -18,14 +18,26 @@ def test_random_robots_plan_within_bounds_whatever_happens():
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"), [(np.nan, "is not finite"), (1e3, "breaks a limit"), (None, "breaks a rate")]
+    ("spoil", "message"),
+    [(np.nan, "is not finite"), (1e3, "breaks a limit"), (0.5, "breaks a rate"), (0.009, "breaks a jerk")],
 )
 def test_a_plan_out_of_bounds_is_named(spoil, message):
     contract = random_contract(np.random.default_rng(0))
-    size = contract.action.size
-    contract = replace(contract, action=replace(contract.action, rate=(1e-3,) * size))
-    plan = Plan(7, 0, 10, np.zeros((3, size)), "b")
-    check(plan, np.zeros(size), contract)
-    plan.actions[1] = 0.5 * np.array(contract.action.limit_high) if spoil is None else spoil
+    high, hz = np.array(contract.action.limit_high), contract.model_hz
+    bounds = {"rate": tuple(0.01 * high * hz), "jerk": tuple(0.001 * high * hz**2)}
+    contract = replace(contract, action=replace(contract.action, **bounds))
+    plan = Plan(7, 0, 10, np.zeros((3, contract.action.size)), "b")
+    check(plan, np.zeros((2, contract.action.size)), contract)
+    plan.actions[1] = spoil * high
     with pytest.raises(RunError, match=f"plan 7 .* {message}"):
-        check(plan, np.zeros(size), contract)
+        check(plan, np.zeros((2, contract.action.size)), contract)
+
+
+def test_a_first_step_that_has_to_brake_harder_than_the_jerk_breaks_nothing():
+    contract = random_contract(np.random.default_rng(0))
+    high, hz = np.array(contract.action.limit_high), contract.model_hz
+    contract = replace(contract, action=replace(contract.action, rate=(), jerk=tuple(0.1 * high * hz**2)))
+    plan = Plan(7, 0, 10, np.tile(high, (3, 1)), "b")
+    check(plan, np.array([0.0 * high, high]), contract)
+    with pytest.raises(RunError, match="breaks a jerk"):
+        check(plan, np.array([0.0 * high, 0.5 * high]), contract)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from robot_wm.backend import Refinement
+from robot_wm.bounds import Bounds
 from robot_wm.bundle import PlannerDefaults
 
 BUDGET = PlannerDefaults(horizon=3, samples=64, proposals=4, elites=8, refinements=6)
@@ -28,16 +29,15 @@ class TargetModel:
     def propose(self, latent, noise):
         return np.clip(self.target + 0.0 * noise, -1, 1).astype(np.float32)
 
-    def refine(self, latent, mean, std, noise, proposals, low, high, rate, previous, **_):
+    def refine(self, latent, mean, std, noise, proposals, low, high, rate, jerk, previous, **_):
         self.calls += 1
         if self.clock is not None:
             self.clock.advance(self.cost)
-        samples = np.clip(mean + std * noise, low, high)
-        for i in range(samples.shape[1]):
-            before = samples[:, i - 1] if i else previous
-            samples[:, i] = np.clip(np.clip(samples[:, i], before - rate, before + rate), low, high)
+        bounds = Bounds(low, high, rate, jerk)
+        samples = np.array([bounds.apply(sample, previous) for sample in mean + std * noise])
         score = -((samples - self.target) ** 2).sum((1, 2))
         elites = samples[np.argsort(score)[-BUDGET.elites :]]
         std = elites.std(0).clip(BUDGET.std_min, BUDGET.std_max).astype(np.float32)
         best = samples[score.argmax()].astype(np.float32)
-        return Refinement(elites.mean(0).astype(np.float32), std, best, float(score.max()), float(score.mean()))
+        mean = elites.mean(0).clip(low, high).astype(np.float32)
+        return Refinement(mean, std, best, float(score.max()), float(score.mean()))

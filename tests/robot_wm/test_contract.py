@@ -113,6 +113,7 @@ NOT_FACING = {
     "action.limit_low": [-1.0, -1.0],
     "action.limit_high": [1.0, 1.0],
     "action.rate": [10.0, 10.0],
+    "action.jerk": [100.0, 100.0],
     "safety.position": {"elbow": [-1.0, 1.0]},
     "safety.velocity": {"elbow": 3.0},
     "safety.plan_stale_s": 0.3,
@@ -181,7 +182,7 @@ def test_defaults_are_filled_in():
     contract = robot()
     assert contract.motor_hz == 100.0
     assert contract.action.limit_low == contract.action.low
-    assert contract.action.rate == ()
+    assert contract.action.rate == contract.action.jerk == ()
     assert contract.topics() == ("joint_states", "applied", "reward")
     assert robot(reward={"function": "my.rewards:upright"}).topics() == ("joint_states", "applied")
     assert robot(reward={"topic": ""}).topics() == ("joint_states", "applied")
@@ -219,6 +220,8 @@ WRONG = [
     ("action.field", "torque", "action.field: must be one of"),
     ("action.delay_s", -1, "action.delay_s: must be at least 0"),
     ("action.rate", [1.0, 0.0], r"action.rate\[1\]: must be above 0"),
+    ("action.jerk", [1.0], r"action.jerk: must have 2 entries"),
+    ("action.jerk", -1.0, r"action.jerk\[0\]: must be above 0"),
     ("action.speed", 1, "action.speed: unknown field"),
     ("safety.position", {"elbow": [1, -1]}, r"safety.position.elbow: 1.0 must be below -1.0"),
     ("safety.position", {"elbow": [1]}, "safety.position.elbow: must have 2 entries"),

@@ -28,7 +28,7 @@ ROWS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4).map(tuple)
         latent_age_s=NUMBERS,
         latent_steps=st.integers(0),
         slack_s=NUMBERS,
-        previous=st.none() | st.tuples(NUMBERS, NUMBERS),
+        previous=st.none() | st.tuples(*[st.tuples(NUMBERS, NUMBERS)] * 2),
         actions=ROWS,
         seed=st.integers(0),
         reset=st.booleans(),

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bound_checks import SEEDS, random_start, require_bounded
 from conftest import slider_contract
+from robot_wm.actions import denormalise, normalise
+from robot_wm.bounds import Bounds
 from robot_wm.errors import BundleError
 from robot_wm.messages import Latent
 from robot_wm.planner import Carry, Planner
@@ -89,23 +92,44 @@ def test_the_warm_start_is_shifted_by_elapsed_time(elapsed):
     assert source == "shifted"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
+    SEEDS,
     st.floats(-1, 1),
-    st.floats(-10, 10),
     st.floats(5.0, 2000.0),
+    st.floats(50.0, 100_000.0),
     st.tuples(st.floats(-10, -1), st.floats(1, 10)),
+    st.booleans(),
     st.booleans(),
     st.integers(0, 2),
 )
-def test_no_plan_exceeds_a_limit_or_a_rate(target, previous, rate, limits, explore, refinements):
-    contract = with_action(rate=[rate], limit_low=[limits[0]], limit_high=[limits[1]])
-    planner, _ = planner_with(contract, target=target)
-    previous = np.clip(previous, *limits)
-    _, plan = planner.plan(Carry(), LATENT, STEP, np.array([previous]), refinements=refinements, explore=explore)
-    rows = np.concatenate([[previous], plan.actions[:, 0]])
-    assert (plan.actions >= limits[0] - 1e-4).all() and (plan.actions <= limits[1] + 1e-4).all()
-    assert (np.abs(np.diff(rows)) <= rate / contract.model_hz + 1e-4).all()
+def test_no_plan_exceeds_a_limit_a_rate_or_a_jerk(seed, target, rate, jerk, limits, feasible, explore, refinements):
+    contract = with_action(rate=[rate], jerk=[jerk], limit_low=[limits[0]], limit_high=[limits[1]])
+    planner, _ = planner_with(contract, seed, target=target)
+    bounds = Bounds.of(contract)
+    before = random_start(np.random.default_rng(seed), bounds, feasible)
+    _, plan = planner.plan(
+        Carry(), LATENT, STEP, denormalise(contract, before), refinements=refinements, explore=explore
+    )
+    rows = normalise(contract, plan.actions).astype(np.float32)
+    require_bounded(rows[None], before, bounds, feasible)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.floats(5.0, 2000.0), st.floats(50.0, 100_000.0))
+def test_a_run_of_plans_of_which_each_plays_some_rows_obeys_every_bound(seed, rate, jerk):
+    rng = np.random.default_rng(seed)
+    contract = with_action(rate=[rate], jerk=[jerk])
+    planner, _ = planner_with(contract, seed)
+    carry, start, played = Carry(), STEP, np.zeros((2, 1))
+    for _ in range(12):
+        planner.model.target = rng.uniform(-1, 1)
+        carry, plan = planner.plan(carry, LATENT, start, played[-2:], refinements=int(rng.integers(0, 3)))
+        rows = int(rng.integers(1, 4))
+        played, start = np.vstack([played, plan.actions[:rows]]), start + rows * STEP
+    assert np.abs(played).max() <= 10.0
+    assert np.abs(np.diff(played[:, 0])).max() <= rate / contract.model_hz + 1e-4
+    assert np.abs(np.diff(played[:, 0], n=2)).max() <= jerk / contract.model_hz**2 + 1e-4
 
 
 def test_no_plan_mixes_two_bundles():

@@ -45,7 +45,16 @@ def test_it_plans_from_the_latent_rolled_through_what_was_applied(replanner):
     plan, info = replanner.plan(103 * STEP, None)
     assert (plan.start, info.latent_steps, info.latent_age_s) == (103 * STEP, 3, 0.06)
     assert np.array(info.actions).tolist() == [[0.5], [0.5], [0.5]]
-    assert info.previous == pytest.approx((5.0,))
+    assert np.array(info.previous) == pytest.approx(np.array([[5.0], [5.0]]))
+
+
+def test_a_plan_continues_the_two_actions_before_it_or_rest(replanner):
+    replanner.latent(latent(100))
+    assert np.array(replanner.plan(101 * STEP, None)[1].previous).tolist() == [[0.0], [0.0]]
+    replanner.applied(Applied(100 * STEP, np.array([2.0]), "command"))
+    replanner.applied(Applied(101 * STEP, np.array([4.0]), "command"))
+    replanner.applied(Applied(101 * STEP + STEP // 2, np.array([5.0]), "command"))  # the end of the step counts
+    assert np.array(replanner.plan(102 * STEP, None)[1].previous) == pytest.approx(np.array([[2.0], [5.0]]))
 
 
 def test_the_plan_being_played_is_what_happens_until_the_next_one_starts(replanner):
@@ -55,7 +64,7 @@ def test_the_plan_being_played_is_what_happens_until_the_next_one_starts(replann
     replanner.latent(latent(101))
     _, info = replanner.plan(103 * STEP, None)
     assert np.allclose(np.array(info.actions)[:, 0] * 10.0, first.actions[:2, 0], atol=1e-5)
-    assert info.previous == pytest.approx(tuple(first.actions[1]))
+    assert np.array(info.previous) == pytest.approx(first.actions[:2])
 
 
 def test_plans_that_are_made_but_not_yet_sent_are_part_of_the_prediction(replanner):
@@ -67,7 +76,7 @@ def test_plans_that_are_made_but_not_yet_sent_are_part_of_the_prediction(replann
         plan, info = replanner.plan((k + 3) * STEP, None)
         plans.append(plan)
     assert np.allclose(np.array(info.actions)[1:, 0], [p.actions[0, 0] / 10.0 for p in plans[1:3]], atol=1e-6)
-    assert info.previous == pytest.approx(tuple(plans[2].actions[0]))
+    assert np.array(info.previous) == pytest.approx(np.array([p.actions[0] for p in plans[1:3]]))
     assert info.latent_steps == 3
 
 

@@ -40,7 +40,7 @@ class PlanningModel(LinearModel):
         return np.tanh(noise + latent.sum()).astype(np.float32)
 
     def refine(self, *, latent, mean, std, noise, proposals, previous, **_):
-        pull = noise.mean(0) + 0.3 * proposals.mean(0) + 0.1 * latent.sum() + 0.2 * previous
+        pull = noise.mean(0) + 0.3 * proposals.mean(0) + 0.1 * latent.sum() + 0.2 * previous[1] + 0.1 * previous[0]
         return Refinement(np.tanh(0.5 * mean + pull).astype(np.float32), 0.5 * std, mean, 1.0, 1.0)
 
 
@@ -138,6 +138,17 @@ def test_a_plan_that_differs_is_counted_and_measured(tmp_path, contract, models)
         0.05
     )
     assert figures["not_reproduced"] == {"differs by more than 1e-05 of half the action range": 1}
+
+
+def test_a_plan_of_an_older_release_that_tells_one_action_before_it_is_named(tmp_path, contract, models):
+    said = drive(contract, models)
+    old = said[-1][1]
+    said[-1] = ("plan_info", replace(old, info=replace(old.info, previous=old.info.previous[1])))
+
+    figures = replay_plans([record(tmp_path / "bag", said, contract)], models)
+
+    assert figures["identical"] == 11
+    assert figures["not_reproduced"] == {"its plan_info tells one action before the start, not two": 1}
 
 
 def test_of_two_latents_at_one_instant_the_one_that_fits_is_found(tmp_path, contract, models):

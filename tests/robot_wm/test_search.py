@@ -87,12 +87,13 @@ def test_momentum_keeps_a_part_of_the_old_mean():
     assert (mean == 0.75).all() and (std == 0.5).all()
 
 
-def test_a_plan_with_momentum_obeys_the_rate():
-    contract = slider_contract(action=slider_contract().to_dict()["action"] | {"rate": [20.0]})
+def test_a_plan_with_momentum_obeys_rate_and_jerk():
+    contract = slider_contract(action=slider_contract().to_dict()["action"] | {"rate": [20.0], "jerk": [500.0]})
     planner = Planner(contract, TargetModel(target=1.0), search=Search(momentum=0.5))
-    _, plan = planner.plan(Carry(0, 0, np.full(SHAPE, -1.0, np.float32)), LATENT, STEP, np.array([0.0]))
-    steps = np.diff([0.0, *plan.actions[:, 0]])
-    assert np.abs(steps).max() <= 20.0 / contract.model_hz + 1e-4
+    _, plan = planner.plan(Carry(0, 0, np.full(SHAPE, -1.0, np.float32)), LATENT, STEP, np.zeros((2, 1)))
+    changes = np.diff([0.0, 0.0, *plan.actions[:, 0]])
+    assert np.abs(changes).max() <= 20.0 / contract.model_hz + 1e-4
+    assert np.abs(np.diff(changes)).max() <= 500.0 / contract.model_hz**2 + 1e-4
 
 
 def test_a_kept_spread_begins_where_the_last_plan_ended_within_bounds():
