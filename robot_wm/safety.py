@@ -28,7 +28,7 @@ from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S
 
 TOLERANCE = 1e-6  # of the range: a smaller change is rounding, not a clip
-JERK = 0.01  # of the range: so far outside a joint may be armed in position mode
+OUTSIDE = 0.01  # of the range: so far outside a joint may be armed in position mode
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class SafetyFilter:
             bound = self._position.get(name, (-np.inf, np.inf))
             low, high = max(float(self._low[i]), bound[0]), min(float(self._high[i]), bound[1])
             position, _ = self._joint(state, name)
-            if position is not None and not low - JERK * (high - low) <= position <= high + JERK * (high - low):
+            if position is not None and not low - OUTSIDE * (high - low) <= position <= high + OUTSIDE * (high - low):
                 return f"{name} is at {position:.3f}, outside {low:g}..{high:g}"
         return ""
 

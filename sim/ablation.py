@@ -11,9 +11,11 @@ from typing import Any
 
 from robot_wm.bundle import load_bundle
 from robot_wm.errors import RunError
+from robot_wm.planner import Planner
 from robot_wm.search import PredictiveSampling, Search, search_named
 from sim.evaluate import evaluate
 
+REFERENCE = "reference"  # TD-MPC2's planner in plain PyTorch (models/reference_planning.py)
 VARIATIONS: dict[str, Search] = {
     "mppi": Search(),
     "correlated": Search(correlation=0.7),
@@ -23,6 +25,7 @@ VARIATIONS: dict[str, Search] = {
     "cem": search_named("cem"),
     "sampling": PredictiveSampling(),
     "policy": search_named("policy"),
+    REFERENCE: Search(),
 }
 
 
@@ -74,7 +77,15 @@ def _row(path: Path, cell: Cell, episodes: int, seed: int) -> dict[str, Any]:
     bundle = load_bundle(path)
     figures = evaluate(
         bundle, bundle.contract.name, episodes, seed,
-        refinements=cell.refinements, search=VARIATIONS[cell.variation], samples=cell.samples,
+        refinements=cell.refinements, search=VARIATIONS[cell.variation], samples=cell.samples, planner=_planner(cell.variation),
     )  # fmt: skip
     kept = ("return_mean", "return_std", "return_interval_95", "episodes", "seed")
     return vars(cell) | {"evaluations": cell.samples * cell.refinements} | {key: figures[key] for key in kept}
+
+
+def _planner(variation: str) -> type[Planner]:
+    if variation != REFERENCE:
+        return Planner
+    from models.reference_planning import ReferencePlanning
+
+    return ReferencePlanning

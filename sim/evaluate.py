@@ -11,6 +11,7 @@ import numpy as np
 from robot_wm.backend import Model
 from robot_wm.bags.writer import BagWriter
 from robot_wm.bundle import Bundle
+from robot_wm.planner import Planner
 from robot_wm.search import Search
 from robot_wm.timebase import VirtualClock
 from sim.lockstep import START, Disturbance, EpisodeResult, WorldModelAgent, run_episode, with_actuation_delay
@@ -31,6 +32,7 @@ def evaluate(
     threads: int = 1,
     bag_of: Callable[[int], Path | None] = lambda index: None,
     progress: Callable[[EpisodeResult], None] = lambda result: None,
+    planner: type[Planner] = Planner,
 ) -> dict[str, Any]:
     """Run `episodes` with seeds `seed`, `seed + 1`, ... and return the figures.
 
@@ -41,6 +43,7 @@ def evaluate(
         samples: per refinement (default: the manifest's).
         refinements: per plan (default: the manifest's budget); there is no deadline in lockstep.
         bag_of: where to record an episode, by its number from 0; None: nowhere.
+        planner: what plans.
 
     Raises:
         ContractError: the bundle was made for another task.
@@ -59,6 +62,7 @@ def evaluate(
         planning_delay_s=disturbance.planning_delay_s,
         compensate=compensate,
         search=search,
+        planner=planner,
     )
     results = []
     for index in range(episodes):

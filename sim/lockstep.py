@@ -101,6 +101,7 @@ class WorldModelAgent:
         planning_delay_s: float = 0.0,
         compensate: bool = True,
         search: Search | None = None,
+        planner: type[Planner] = Planner,
     ) -> None:
         """`contract` may know of an actuation delay that the model's own does not.
 
@@ -109,9 +110,11 @@ class WorldModelAgent:
             planning_delay_s: a plan can be played so long after the latent it is made from.
             compensate: plan for the time at which a plan takes effect; otherwise for now, as if planning took no time.
             search: how a plan is improved (default: MPPI).
+            planner: what plans, made anew for each episode.
         """
         self.contract = contract
         self.model = model
+        self._planner = planner
         self.refinements: list[int] = []
         self._explore = explore
         self._budget = refinements
@@ -126,7 +129,7 @@ class WorldModelAgent:
     def reset(self, start: int, seed: int) -> None:
         self._filter.reset(start)
         self._clock = VirtualClock(start)
-        planner = Planner(self.contract, self.model, seed, self._clock, self._search)
+        planner = self._planner(self.contract, self.model, seed, self._clock, self._search)
         self._replanner = Replanner(self.contract, planner, self._clock, latent_stale_s=FOREVER_S)
         self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # newest first
         self._said: list[tuple[str, object]] = []

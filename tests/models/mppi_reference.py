@@ -16,6 +16,7 @@ class ReferencePlanner:
         self.planner = planner
         self.discount = discount
         self.heads = heads
+        self.elites, self.weights = None, None  # of the last refinement: (E, H, A) and (E,)
 
     @torch.no_grad()
     def plan(self, latent, noise, proposal_noise, mean=None):
@@ -44,9 +45,10 @@ class ReferencePlanner:
         samples = torch.cat([(mean + std * noise).clamp(-1, 1), proposals])
         scores = self.estimate_value(latent.expand(len(samples), -1), samples)
         best = torch.topk(scores, planner.elites)
-        weights = torch.exp(planner.temperature * (best.values - best.values[0]))
-        weights = (weights / weights.sum())[:, None, None]
-        elites = samples[best.indices]
+        self.weights = torch.exp(planner.temperature * (best.values - best.values[0]))
+        self.weights = self.weights / self.weights.sum()
+        self.elites = samples[best.indices]
+        weights, elites = self.weights[:, None, None], self.elites
         mean = (weights * elites).sum(0)
         std = (weights * (elites - mean).square()).sum(0).sqrt().clamp(planner.std_min, planner.std_max)
         return mean, std, best.values
