@@ -51,6 +51,7 @@ COMMANDS = [
     "models = robot_wm.store_commands:models",
     "bags = robot_wm.bags.commands:bags",
     "train = models.commands:train",
+    "export = models.commands:export",
     "eval = sim.commands:evaluate",
     "flywheel = sim.commands:flywheel",
     "sim = ros_nodes.commands:sim",

@@ -1,4 +1,4 @@
-"""`robot-wm train` and `robot-wm bench train`."""
+"""`robot-wm train`, `robot-wm export` and `robot-wm bench train|plan|soak`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,24 @@ def train(
         runs=runs,
     )
     emit(train_bags(job), json_, title="train")
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(help="Bundle with weights.", exists=True)],
+    out: Annotated[Path, typer.Option(help="Bundle to write; may be the same.")],
+    contract: Annotated[
+        Path | None, typer.Option(help="Contract with other costs or limits; default: its own.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write a bundle's weights again with the graphs of this version, or with a contract's other cost functions."""
+    from models.export import export_again
+    from robot_wm.cli import emit
+    from robot_wm.contract import load_contract
+
+    written = export_again(bundle, out, load_contract(contract) if contract else None)
+    figures = {"bundle": str(written.path), "bundle_id": written.bundle_id, "parity": written.manifest.parity}
+    emit(figures, json_, title="export")
 
 
 def bench_train(

@@ -57,6 +57,26 @@ def export_bundle(
     return template.write(world_model, path, provenance, metrics, name, draws=DRAWS)
 
 
+def export_again(bundle: Path | str, path: Path | str, contract: Contract | None = None) -> Bundle:
+    """Write the weights of `bundle` at `path` with the graphs of this version, its name, budget, history and metrics kept.
+
+    Args:
+        contract: in place of the bundle's own, with the same model-facing part; its costs are built in.
+
+    Raises:
+        BundleError: the bundle is damaged, has no weights, or its new graphs differ from PyTorch.
+        ContractError: the contract is for another model.
+    """
+    found = load_bundle(bundle)
+    if contract is not None:
+        contract.require_same(found.contract, f"bundle {found.path}")
+    kept, old = found.manifest, BundleTemplate.load(bundle)
+    return export_bundle(
+        load_world_model(found), contract or found.contract, path, kept.planner, kept.provenance, kept.metrics,
+        kept.name, kept.discount, old.terminations,
+    )  # fmt: skip
+
+
 class BundleTemplate:
     """Traced graphs of one contract, size and planner, ready to take other weights."""
 

@@ -25,7 +25,7 @@ CLIPPED = {"model": ("encoder", "dynamics"), "policy": ("policy",), "probe": ("p
 
 WARM_UP = 200  # updates, where the rate decays
 FLOOR = 0.01  # of the rate, after the decay
-AVERAGED = 0.05  # of all updates so far: how far back the average of the weights reaches (Polyak averaging)
+AVERAGED = 0.01  # of all updates so far: how far back the average of the weights reaches (Polyak averaging)
 
 
 @dataclass(frozen=True)

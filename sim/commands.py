@@ -92,6 +92,12 @@ def flywheel(
     frames: Annotated[int, typer.Option(help="Simulator frames to stop after; 0: when the time is up.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights, data and noise.")] = 0,
     size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
+    updates_per_decision: Annotated[
+        float,
+        typer.Option(
+            help="Updates for each action taken: 1 learns most from few frames, 0.5 most in little time.", min=0.01
+        ),
+    ] = 0.5,
     random_episodes: Annotated[int, typer.Option(help="Episodes of random actions first.", min=1)] = 5,
     episodes: Annotated[int, typer.Option(help="Episodes of the final evaluation.", min=1)] = 10,
     out: Annotated[
@@ -116,7 +122,8 @@ def flywheel(
 
     out = out or Path("runs") / f"flywheel-{task.replace(':', '_')}-{seed}"
     config = FlywheelConfig(
-        task, minutes, frames, seed, size, random_episodes=random_episodes, final_episodes=episodes,
+        task, minutes, frames, seed, size, random_episodes=random_episodes, updates_per_decision=updates_per_decision,
+        final_episodes=episodes,
         from_bundle=str(from_bundle or ""), bags=tuple(map(str, bags or ())),
     )  # fmt: skip
     wheel = Flywheel(config, out, resume)
@@ -136,7 +143,9 @@ def bench_planner_ablation(
     budgets: Annotated[str, typer.Option(help="Samples x refinements, as 512x6,64x2.")] = "512x6,128x6,64x4,64x1",
     variations: Annotated[
         str,
-        typer.Option(help="Of mppi, correlated, keep_best, momentum, keep_spread, cem, sampling, policy; empty: all."),
+        typer.Option(
+            help="Of mppi, correlated, keep_best, momentum, keep_spread, cem, sampling, policy, reference; empty: all."
+        ),
     ] = "",
     episodes: Annotated[int, typer.Option(help="Episodes each, on equal seeds.", min=2)] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,

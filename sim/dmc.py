@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from robot_wm.contract import parse_contract
@@ -16,6 +17,7 @@ REPEAT = 2  # control steps per model step, as TD-MPC2's action repeat
 ENDLESS = 1000  # control steps of an episode where the suite sets no limit (lqr)
 UNBOUNDED = 1.0  # range of an actuator where the suite sets none (lqr)
 TOPIC = "task_observation"
+WHOLE_TURN = 2.0 * np.pi  # [rad]
 
 
 class SuiteTask:
@@ -71,12 +73,14 @@ class SuiteTask:
         return self._environment.physics.model.ptr
 
     def _draft(self, name: str) -> Any:
+        angles = self._angles()
         observations = [
             {
                 "name": key,
                 "topic": TOPIC,
                 "field": "data",
                 "names": [f"{key}_{i}" for i in range(_flat(value).size)],
+                "encoding": ["angle" if angle else "linear" for angle in angles[key]],
                 "rate_hz": 1.0 / self.control_dt,
                 "stale_s": max(0.2, 4 * REPEAT * self.control_dt),
             }
@@ -104,6 +108,19 @@ class SuiteTask:
             },
             f"contract of {name}",
         )
+
+    def _angles(self) -> dict[str, list[bool]]:
+        """Which components of each observation are the angle of a joint that turns without limit: they grow by its whole turn."""
+        physics, task = self._environment.physics, self._environment.task
+        joints, positions = physics.model, physics.data.qpos.copy()
+        endless = (joints.jnt_type == mujoco.mjtJoint.mjJNT_HINGE) & (joints.jnt_limited == 0)
+        before = task.get_observation(physics)
+        physics.data.qpos[joints.jnt_qposadr[endless]] += WHOLE_TURN
+        physics.forward()
+        after = task.get_observation(physics)
+        physics.data.qpos[:] = positions
+        physics.forward()
+        return {key: np.isclose(_flat(after[key]) - _flat(before[key]), WHOLE_TURN).tolist() for key in before}
 
 
 def _suite() -> Any:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from models.export import BundleTemplate, export_bundle, load_world_model
+from models import networks
+from models.export import BundleTemplate, export_again, export_bundle, load_world_model
 from models.graphs import SIGNATURES, graph_modules, trace
 from models.networks import Sizes
 from models.parity import Draw, elite_gap, golden_sample, parity
@@ -230,6 +231,20 @@ def test_missing_or_foreign_weights_are_refused(bundle):
         load_world_model(bundle, SIZES)
 
 
+def test_weights_are_exported_again_with_another_contracts_costs_and_their_history(bundle, tmp_path, monkeypatch):
+    monkeypatch.setitem(networks.SIZES, "tiny", SIZES)
+    again = export_again(bundle.path, tmp_path / "again")
+    assert (again.manifest.name, again.manifest.provenance, again.manifest.planner) == ("cart", {"seed": 3}, PLANNER)
+    assert again.manifest.metrics == bundle.manifest.metrics
+    costly = make_contract(
+        costs={"functions": {"models.costs:joint_limits": 1.0}}, safety={"position": {"slider": [-1, 1]}}
+    )
+    assert export_again(bundle.path, tmp_path / "costly", costly).contract.costs == costly.costs
+    with pytest.raises(ContractError, match="model_hz"):
+        export_again(bundle.path, tmp_path / "other", make_contract(model_hz=25))
+    assert not (tmp_path / "other").exists()
+
+
 def test_exporting_leaves_the_model_as_it_is_in_training(template, contract, tmp_path):
     model = make_model(contract).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -269,7 +284,9 @@ def test_a_bundle_from_before_there_was_a_jerk_bound_is_refused_where_it_would_p
             node.input[:] = ["jolt" if name == "jerk" else name for name in node.input]
 
     reseal(bundle.path, "refine", rename)
-    with pytest.raises(BackendError, match=r"refine\.onnx: was exported before plans had a jerk bound; export"):
+    with pytest.raises(
+        BackendError, match=r"refine\.onnx: was exported before plans had a jerk bound; `robot-wm export`"
+    ):
         Model(load_bundle(bundle.path), "cpu")
     Model(load_bundle(bundle.path), "cpu", graphs=("prior",))
 

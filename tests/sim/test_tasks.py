@@ -32,6 +32,16 @@ def test_every_suite_task_runs_without_code_of_its_own(name):
     assert all(np.array_equal(a, m.values) for a, m in zip(first, task.read(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "angles"),
+    [("dmc:reacher-easy", ["position_0"]), ("dmc:cheetah-run", ["position_1"]), ("dmc:walker-run", [])],
+)
+def test_the_angle_of_a_joint_without_limits_ignores_whole_turns(name, angles):
+    contract = make_task(name).contract
+    kinds = {n: kind for o in contract.observations for n, kind in zip(o.names, o.encoding, strict=True)}
+    assert [n for n, kind in kinds.items() if kind == "angle"] == angles
+
+
 def test_an_unknown_task_is_refused_with_the_nearest_names():
     with pytest.raises(RunError, match="dmc:reacher-easy"):
         make_task("dmc:reacher-eazy")
