@@ -147,7 +147,9 @@ class Model:
         sizes = {"S": self.budget.samples} if name == "refine" else None
         session = Session(self.bundle.graph(name), self._wanted, threads, sizes)
         if name == "refine" and "jerk" not in session.inputs:
-            raise BackendError(f"{session.path}: was exported before plans had a jerk bound; `robot-wm export` makes a new one")
+            raise BackendError(
+                f"{session.path}: was exported before plans had a jerk bound; `robot-wm export` makes a new one"
+            )
         return session
 
     def encode(self, observation: Float32, mask: Float32, age: Float32) -> Float32:
