@@ -53,7 +53,7 @@ class SafetyFilter:
         self._high = np.array(action.limit_high or action.high, np.float64)
         self._tolerance = TOLERANCE * (np.array(action.high) - np.array(action.low))
         self._rate = np.array(action.rate, np.float64) if action.rate else None
-        self._step_s = 1.0 / contract.model_hz
+        self._plan_step = 0.0 if self._rate is None else self._rate / contract.model_hz
         self._stale = round(contract.safety.joint_stale_s * NS_PER_S)
         self._position = contract.safety.position
         self._velocity = contract.safety.velocity
@@ -73,7 +73,7 @@ class SafetyFilter:
         reasons: list[str] = []
         values = self._note("limit", asked, np.clip(asked, self._low, self._high), reasons)
         if self._rate is not None and self.last is not None:
-            reach, step = self._rate * max(period_s, 0.0), self._rate * self._step_s
+            step, reach = self._plan_step, self._rate * max(period_s, 0.0)
             self._note("slew", values, np.clip(values, self.last - step, self.last + step), reasons)
             values = np.clip(values, self.last - reach, self.last + reach)
         if self._bounded:

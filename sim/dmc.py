@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from robot_wm.contract import parse_contract
@@ -111,6 +110,8 @@ class SuiteTask:
 
     def _angles(self) -> dict[str, list[bool]]:
         """Which components of each observation are the angle of a joint that turns without limit: they grow by its whole turn."""
+        import mujoco  # after `_suite` has chosen how to draw
+
         physics, task = self._environment.physics, self._environment.task
         joints, positions = physics.model, physics.data.qpos.copy()
         endless = (joints.jnt_type == mujoco.mjtJoint.mjJNT_HINGE) & (joints.jnt_limited == 0)

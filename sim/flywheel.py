@@ -50,9 +50,7 @@ class FlywheelConfig:
     size: str = "nano"
     batch: int = 256
     random_episodes: int = 5  # TD-MPC2: max(5 episodes, 1000 steps)
-    updates_per_decision: float = (
-        0.5  # TD-MPC2: 1; but updates cost more than episodes, and twice the episodes teach more
-    )
+    updates_per_decision: float = 0.5  # TD-MPC2: 1; in the same time twice the episodes teach more
     evaluate_every: int = 25  # rounds
     selection_episodes: int = 3
     final_episodes: int = 10
