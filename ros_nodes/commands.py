@@ -186,7 +186,8 @@ def _board(bus: str, faults: str, socket: str, seed: int) -> tuple[str, tuple[st
     for entry in entry_points(group=BUSES, name=bus):
         entry.load()  # an extra that is missing is told before anything starts
     port = str(Path(socket).with_name("board"))
-    arguments = ("--socket", socket, "--link", port, "--seed", str(seed), "--with-parent")
+    # Many processes share this machine, and none is a real-time one: the longest watchdog that the bus takes by default.
+    arguments = ("--socket", socket, "--link", port, "--seed", str(seed), "--watchdog", "500", "--with-parent")
     return port, (*arguments, *(("--faults", faults) if faults else ()))
 
 

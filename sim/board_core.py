@@ -15,11 +15,15 @@ from robot_wm.buses.framing import MASK, VERSION, Decoder, Frame, ahead, encode
 from robot_wm.buses.serial_protocol import COUNTERS, MODES, BoardHealth, Fields, Flags, Info, State, Type
 from robot_wm.errors import BusError
 from robot_wm.messages import JointState
+from robot_wm.timebase import NS_PER_S
 
 INTERNAL_ERROR = 1 << 4  # board fault: the physics behind it does not answer
 OVER_TEMPERATURE = 1 << 0  # joint fault
 MEASURED = Fields.POSITION | Fields.VELOCITY | Fields.EFFORT | Fields.TEMPERATURE | Fields.VOLTAGE
 COOL, HOT, VOLTAGE = 25.0, 95.0, 24.0  # [°C], [V]
+PATIENCE = (
+    NS_PER_S  # [ns] physics may be silent: a loaded machine is no broken board, and old readings carry their old stamp
+)
 
 
 class Board:
@@ -58,6 +62,7 @@ class Board:
         self._sent = 0
         self._heard = 0  # [ns]
         self._joints: JointState | None = None
+        self._sensed = -PATIENCE  # when physics last answered [ns]
 
     def time(self, stamp: int) -> int:
         """Microcontroller time [us, mod 2^32] at host time `stamp` [ns]."""
@@ -132,7 +137,7 @@ class Board:
             self.counts["refused"] += 1
             return b""
         self._heard = now
-        self._sense()
+        self._sense(now)
         if frame.type == Type.ENABLE and (self.board_faults or any(self.faults)):
             self.counts["refused"] += 1
         elif frame.type == Type.ENABLE:
@@ -160,12 +165,16 @@ class Board:
         except BusError:
             self.board_faults |= INTERNAL_ERROR
 
-    def _sense(self) -> None:
+    def _sense(self, now: int) -> None:
+        """Read physics; while it is late the last reading stands."""
         try:
             self._joints = self.physics.read()
         except BusError:
-            self.board_faults |= INTERNAL_ERROR
+            self.counts["physics_late"] += 1
+            if self._joints is None or now - self._sensed > PATIENCE:
+                self.board_faults |= INTERNAL_ERROR
         else:
+            self._sensed = now
             self.board_faults &= ~INTERNAL_ERROR
             if self.physics.fault():
                 self.board_faults |= INTERNAL_ERROR

@@ -33,6 +33,7 @@ from sim.plant_bus import PlantBus, PlantControl
 CHUNK = 4096  # bytes
 TICK_S = 0.005  # how often the board looks at its watchdog
 PLANT_TIMEOUT_S = 20.0
+PHYSICS_TIMEOUT_S = 0.1  # of one reading: shorter, a loaded machine would never give one
 RATES = tuple(field.name for field in fields(FaultRates))
 EVENTS = ("stall", "hangup", "plugin", "overheat")
 
@@ -142,7 +143,7 @@ def board_of(socket: str, watchdog_ms: int = 100) -> Board:
             time.sleep(0.1)
     contract = parse_contract(control.describe()["contract"])
     control.close()
-    bus = PlantBus(contract, socket)
+    bus = PlantBus(contract, socket, PHYSICS_TIMEOUT_S)
     bus.open()
     start = time.time_ns() // 1000 % 1_000_003  # a board's clock starts anywhere
     return Board(bus, contract.action.size, contract.action.mode, watchdog_ms, contract.name[:16], clock_start=start)

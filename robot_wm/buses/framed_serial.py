@@ -20,6 +20,7 @@ from robot_wm.timebase import NS_PER_S
 
 HEALTH_EVERY = NS_PER_S  # [ns]
 ATTEMPTS = 3  # to switch the power
+ENABLE_PATIENCE = NS_PER_S // 30  # [ns] of an attempt to switch it on
 
 
 class FramedSerialBus:
@@ -32,8 +33,8 @@ class FramedSerialBus:
         port, baud: of the serial port; `/dev/serial/by-id/...` names a board wherever it is plugged in.
         joints, position_scale, position_offset, effort_scale: see `JointMap`.
         hardware_id: refuse any other board; empty: take any.
-        timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most. `enable` takes three times that at most:
-            nothing moves yet, and one answer that is late must not be an e-stop.
+        timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most. `enable` takes 0.1 s at most: nothing
+            moves yet, and an answer that is late must not be an e-stop.
         open_timeout_s: bound of `open`; some boards restart when their port is opened, and take seconds.
         longest_watchdog_s: refuse a board that goes on longer than this without hearing from us.
     """
@@ -111,7 +112,7 @@ class FramedSerialBus:
         self.session.tell(Type.SETPOINT, setpoint.tobytes())
 
     def enable(self) -> None:
-        self._switch(Type.ENABLE, True, self._timeout)
+        self._switch(Type.ENABLE, True, max(self._timeout, ENABLE_PATIENCE))
         self._powered = True
 
     def disable(self) -> None:
