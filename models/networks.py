@@ -183,6 +183,7 @@ class Ensemble(nn.Module):
                 fused.Layer(*layer) for layer in zip(weights, biases, [*gains, None], [*shifts, None], strict=True)
             ]
             return fused.mlp(x, layers, dropout).reshape(-1, *shape, weights[-1].shape[-1])
+        x = x.unsqueeze(0)  # OpenVINO multiplies equal ranks only
         for i, (gain, shift) in enumerate(zip(gains, shifts, strict=True)):
             x = torch.matmul(x, weights[i]) + biases[i]
             if i == 0 and dropout is not None:

@@ -67,7 +67,7 @@ class Session:
         # A spinning worker would take the core that the motor loop needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=_with_fallback(wanted))
+            self._session = ort.InferenceSession(str(path), options, providers=_with_fallback(wanted, threads))
         except Exception as error:  # ONNX Runtime raises its own, undocumented types
             raise BackendError(f"{path}: ONNX Runtime cannot load the graph: {_first_line(error)}") from error
         names = {full: name for name, full in PROVIDERS.items()}
@@ -198,13 +198,17 @@ def with_samples(planner: PlannerDefaults, samples: int) -> PlannerDefaults:
     return replace(planner, samples=samples, elites=max(1, round(planner.elites * samples / planner.samples)))
 
 
-def _with_fallback(provider: str) -> list[tuple[str, dict[str, str]]]:
+def _with_fallback(provider: str, threads: int) -> list[tuple[str, dict[str, str]]]:
     """TensorRT hands single operators to CUDA, and everything to the CPU where it must."""
+    settings = {  # OpenVINO has its own threads, and would choose a lower precision by itself where there is one
+        "tensorrt": _engine_cache,
+        "openvino": lambda: {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)},
+    }
     order = list(PROVIDERS)
     chain = [provider] if provider in ("cpu", "openvino") else order[order.index(provider) : 2]
     available = ort.get_available_providers()
     names = [name for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
-    return [(PROVIDERS[name], _engine_cache() if name == "tensorrt" else {}) for name in names]
+    return [(PROVIDERS[name], settings[name]() if name in settings else {}) for name in names]
 
 
 def _engine_cache() -> dict[str, str]:

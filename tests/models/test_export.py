@@ -130,6 +130,19 @@ def test_normalisation_and_activation_stay_fast_operators(bundle):
         assert not slow & kinds
 
 
+@pytest.mark.parametrize("graph", SIGNATURES)
+def test_products_are_of_equal_ranks_which_openvino_needs(bundle, graph):
+    model = onnx.shape_inference.infer_shapes(onnx.load(bundle.graph(graph)), strict_mode=True, data_prop=True)
+    ranks = {x.name: len(x.dims) for x in model.graph.initializer}
+    ranks |= {
+        x.name: len(x.type.tensor_type.shape.dim)
+        for x in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    }
+    for node in model.graph.node:
+        if node.op_type == "MatMul":
+            assert len({ranks[name] for name in node.input}) == 1, node.name
+
+
 def test_new_weights_reach_every_graph(template, contract, bundle, tmp_path):
     trained = make_model(contract, seed=1, noise=0.3)
     other = template.write(trained, tmp_path / "trained")
