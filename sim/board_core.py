@@ -1,6 +1,6 @@
 """The board's side of our serial protocol in Python, in front of any motor bus; the same rules as firmware/rwm_board.c.
 
-Bytes in, bytes out: here is no pty and no clock (`sim/serial_board.py`).
+Bytes in, bytes out: here is no pty and no clock (`sim/pty_emulator.py`).
 """
 
 from __future__ import annotations

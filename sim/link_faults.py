@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -11,6 +12,14 @@ from robot_wm.buses.framing import DELIMITER
 from robot_wm.errors import RunError
 
 LONGEST_DELAY = 3  # frames that overtake a delayed one
+
+Split = Callable[[bytes], tuple[list[bytes], bytes]]  # bytes → whole frames, and what may still become one
+
+
+def at_zeros(data: bytes) -> tuple[list[bytes], bytes]:
+    """Frames that end with a zero byte, as those of our serial protocol do."""
+    *frames, rest = data.split(DELIMITER)
+    return [frame + DELIMITER for frame in frames], rest
 
 
 @dataclass(frozen=True)
@@ -32,17 +41,18 @@ class FaultRates:
 class FaultyLine:
     """One direction of a serial line; `counts` says what it did, `frames` among it. `rates` may be changed at any time."""
 
-    def __init__(self, rates: FaultRates, rng: np.random.Generator) -> None:
+    def __init__(self, rates: FaultRates, rng: np.random.Generator, split: Split = at_zeros) -> None:
         self.rates = rates
+        self._split = split
         self.counts: Counter[str] = Counter()
         self._rng = rng
         self._partial = b""
         self._delayed: list[tuple[int, bytes]] = []  # frames to go, frame
 
     def carry(self, data: bytes) -> bytes:
-        """What comes out at the other end for `data`; bytes after the last delimiter wait for it."""
-        *frames, self._partial = (self._partial + data).split(DELIMITER)
-        return b"".join(self._carry(frame + DELIMITER) for frame in frames)
+        """What comes out at the other end for `data`; bytes that are no whole frame yet wait for its end."""
+        frames, self._partial = self._split(self._partial + data)
+        return b"".join(map(self._carry, frames))
 
     def _carry(self, frame: bytes) -> bytes:
         if frame == DELIMITER:

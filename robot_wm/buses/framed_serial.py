@@ -132,14 +132,14 @@ class FramedSerialBus:
                 else "the motors have lost their power"
             )
             texts.append(cut)
-        return f"board at {session.link.port}: {'; '.join(texts)}" if texts else None
+        return f"board at {session.link.path}: {'; '.join(texts)}" if texts else None
 
     def figures(self) -> dict[str, float | str]:
         """For diagnostics: the link's counters at both ends, clock, voltage and temperatures where reported."""
         session, link = self.session, self.session.link
         info, health = session.info, session.health
         figures: dict[str, float | str] = {
-            "port": link.port,
+            "port": link.path,
             "bytes_out": link.bytes_out,
             "frames_out": link.frames_out,
             "output_full": link.full,
@@ -161,10 +161,10 @@ class FramedSerialBus:
         return round(self._timeout_s * NS_PER_S)
 
     def _silent(self) -> str:
-        return f"board at {self.session.link.port} did not answer within {self._timeout_s * 1e3:g} ms"
+        return f"board at {self.session.link.path} did not answer within {self._timeout_s * 1e3:g} ms"
 
     def _check(self, info: Info) -> None:
-        board = f"board {info.hardware_id or 'without an id'} at {self.session.link.port}"
+        board = f"board {info.hardware_id or 'without an id'} at {self.session.link.path}"
         if self._hardware_id and info.hardware_id != self._hardware_id:
             raise BusError(f"{board} is not the expected {self._hardware_id}")
         require_fit(board, info, self.map, 2 * self._period_s, self._longest_watchdog_s)
@@ -182,10 +182,10 @@ class FramedSerialBus:
         state = session.state
         if state is None or state.request < first:
             waited = ATTEMPTS * patience / 1e6
-            raise BusError(f"board at {session.link.port} did not confirm {kind.name} within {waited:g} ms")
+            raise BusError(f"board at {session.link.path} did not confirm {kind.name} within {waited:g} ms")
         if bool(state.flags & Flags.ENABLED) is not on:
             because = "; ".join(self._faults(state)) or "it gives no reason"
-            raise BusError(f"board at {session.link.port} does not obey {kind.name}: {because}")
+            raise BusError(f"board at {session.link.path} does not obey {kind.name}: {because}")
 
     def _joints(self, state: State) -> JointState:
         fields = self.session.info.fields if self.session.info is not None else Fields(0)

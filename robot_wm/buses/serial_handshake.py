@@ -13,12 +13,12 @@ def no_answer(link: SerialLink, waited_s: float) -> str:
     """Why nobody answered on a link."""
     if link.decoder.foreign_version():
         return (
-            f"board at {link.port} speaks version {link.decoder.foreign_version()} of the serial protocol, "
+            f"board at {link.path} speaks version {link.decoder.foreign_version()} of the serial protocol, "
             f"this side version {VERSION}; update the older one"
         )
     came = link.decoder.counts["bytes"]
     return (
-        f"no board answers at {link.port}, {link.baud} baud, within {waited_s:g} s "
+        f"no board answers at {link.path}, {link.baud} baud, within {waited_s:g} s "
         f"({f'{came} bytes came, but no answer' if came else 'nothing came'}); "
         "check the port, the baud rate and the board's power"
     )

@@ -63,7 +63,7 @@ class Session:
 
     def lost(self) -> str:
         """Why there is no session."""
-        return f"no connection to {self.link.port}: {self.link.lost if not self.link.up else self.ended}"
+        return f"no connection to {self.link.path}: {self.link.lost if not self.link.up else self.ended}"
 
     def renew(self) -> None:
         """Return if there is a session; else take one step towards a new one, without waiting. Raises BusError if it takes more."""

@@ -15,7 +15,7 @@ from robot_wm.contract import load_contract
 from robot_wm.errors import BusError, RunError
 from sim.cartpole import CONTRACT
 from sim.link_faults import FaultRates
-from sim.serial_board import Event, parse_faults
+from sim.link_events import Event, parse_faults
 
 
 def begin(*arguments):
@@ -65,7 +65,7 @@ def test_a_command_moves_the_slider_of_the_plant_behind_the_board(chain):
     assert state.effort[0] > 0
     assert abs(state.stamp - time.monotonic_ns()) < 5e9
     bus.close()
-    counts = end(board)["board"]
+    counts = end(board)["device"]
     assert counts["executed"] > 0 and counts["lost"] == counts["late"] == 0
 
 
@@ -79,7 +79,7 @@ def test_faults_are_seeded_and_events_come_after_power(chain):
     assert "slider: over-temperature" in bus.fault()
     bus.close()
     said = end(board)
-    assert 0 < said["board"]["duplicate"] == said["to_board"]["duplicate"]
+    assert 0 < said["device"]["duplicate"] == said["to_device"]["duplicate"]
 
 
 def test_a_plant_that_dies_is_a_fault_of_the_board(chain):
@@ -109,7 +109,7 @@ def test_a_pulled_cable_comes_back_unpowered(chain):
     assert "lost their power" in bus.fault()
     bus.disable()
     assert bus.fault() is None
-    assert end(board)["board"]["session"] == 0
+    assert end(board)["device"]["session"] == 0
 
 
 def test_faults_read_like_rates_and_events():

@@ -20,7 +20,7 @@ from robot_wm.motor_health import health_of
 from robot_wm.motor_loop import MotorLoop
 from robot_wm.state_machine import State
 from sim.board_core import Board
-from sim.serial_board import SerialBoard
+from sim.pty_emulator import PtyEmulator
 
 PATIENT = {"timeout_s": 1.0, "open_timeout_s": 10.0, "longest_watchdog_s": 60.0}  # on a loaded machine
 NEVER = 30_000  # [ms] a watchdog that does not trip in a test
@@ -37,7 +37,7 @@ def board(tmp_path):
         physics.open()
         options = {"watchdog_ms": NEVER, **options}
         made = Board(physics, contract.action.size, contract.action.mode, **options)
-        emulator = SerialBoard(made, tmp_path / "board")
+        emulator = PtyEmulator(made, tmp_path / "board")
         context = emulator.running()
         context.__enter__()
         running.append(context)
@@ -78,7 +78,7 @@ def test_setpoints_go_out_and_readings_come_back(board):
     assert bus.fault() is None
     bus.disable()
     assert not physics.enabled
-    assert emulator.board.counts["lost"] == 0
+    assert emulator.device.counts["lost"] == 0
 
 
 def test_it_is_opened_by_its_name_and_options(board, monkeypatch):
@@ -100,7 +100,7 @@ def test_stamps_are_captures_in_host_time_and_only_go_forward_also_where_the_boa
         answered = time.monotonic_ns()
         assert asked - bus.session.clock.uncertainty - 2_000 <= stamp <= answered
         stamps.append(stamp)
-        times.append(emulator.board.time(answered))
+        times.append(emulator.device.time(answered))
     assert times[0] > 2**31 > times[-1]
     assert all(later > earlier for earlier, later in pairwise(stamps))
 
@@ -179,7 +179,7 @@ def test_the_watchdog_cuts_the_power_when_nobody_is_heard(board):
     bus.write(np.array([1.0]))
     bus.read()
     assert physics.writes == 0
-    assert emulator.board.counts["watchdog"] == 1
+    assert emulator.device.counts["watchdog"] == 1
     bus.disable()
     assert bus.fault() is None
 
@@ -191,7 +191,7 @@ def test_a_command_that_waited_too_long_is_not_obeyed(board):
     emulator.stall(0.5)
     bus.write(np.array([1.0]))
     end = time.monotonic() + 20
-    while emulator.board.counts["late"] == 0:
+    while emulator.device.counts["late"] == 0:
         assert time.monotonic() < end
     assert physics.writes == 0
 
@@ -241,7 +241,7 @@ def test_a_cable_that_is_plugged_in_again_is_found_by_reading_unpowered_and_the_
     emulator.plug_in()
     until_read(bus)
     assert "the motors have lost their power" in bus.fault()
-    assert not emulator.board.enabled
+    assert not emulator.device.enabled
     bus.disable()
     assert bus.fault() is None
 
@@ -252,7 +252,7 @@ def test_a_board_that_restarted_is_a_fault_and_comes_back_unpowered(board):
     bus.enable()
     bus.read()
     physics.disable()  # as its reset does
-    emulator.board = Board(physics, 1, "effort", watchdog_ms=NEVER)
+    emulator.device = Board(physics, 1, "effort", watchdog_ms=NEVER)
     with pytest.raises(BusError, match="did not answer|has restarted"):
         bus.read()
     assert "the board has restarted" in bus.fault()
@@ -266,7 +266,7 @@ def test_a_board_that_restarted_is_a_fault_and_comes_back_unpowered(board):
 def test_a_board_that_comes_back_as_another_is_refused(board):
     emulator, physics, bus = board()
     bus.open()
-    emulator.board = Board(physics, 1, "position", watchdog_ms=NEVER)
+    emulator.device = Board(physics, 1, "position", watchdog_ms=NEVER)
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:
@@ -309,13 +309,13 @@ def test_faults_are_told_per_motor_with_the_temperature(board):
     emulator, physics, bus = board()
     bus.open()
     bus.enable()
-    emulator.board.overheat(0)
+    emulator.device.overheat(0)
     read_until(bus, lambda _: bus.fault() is not None)
     assert "slider: over-temperature" in bus.fault()
     assert not physics.enabled
     with pytest.raises(BusError, match="does not obey ENABLE: slider: over-temperature"):
         bus.enable()
-    emulator.board.cool()
+    emulator.device.cool()
     bus.disable()
     assert bus.fault() is None
     bus.enable()
@@ -324,7 +324,7 @@ def test_faults_are_told_per_motor_with_the_temperature(board):
 def test_an_emergency_stop_at_the_board_is_told(board):
     emulator, _, bus = board()
     bus.open()
-    emulator.board.board_faults = 1
+    emulator.device.board_faults = 1
     bus.read()
     assert "emergency stop" in bus.fault()
 
@@ -359,7 +359,7 @@ def test_the_motor_loop_damps_and_stops_when_the_cable_is_yanked(board):
         assert time.monotonic() < end
         assert loop.tick() is State.ESTOP  # latched, also while the board is back
     assert loop.tick() is State.DISARMED
-    assert not emulator.board.enabled
+    assert not emulator.device.enabled
 
 
 def test_garbage_on_the_line_is_counted_and_survived():
