@@ -14,8 +14,8 @@ from robot_wm.buses.framed_serial import FramedSerialBus
 from robot_wm.contract import load_contract
 from robot_wm.errors import BusError, RunError
 from sim.cartpole import CONTRACT
-from sim.link_faults import FaultRates
 from sim.link_events import Event, parse_faults
+from sim.link_faults import FaultRates
 
 
 def begin(*arguments):
