@@ -128,7 +128,7 @@ class PacketDecoder:
             if start < 0 or len(self._buffer) < PREFIX.size:
                 return None
             _, reserved, id_, length = PREFIX.unpack_from(self._buffer)
-            size = PREFIX.size + length
+            size: int = PREFIX.size + length
             if (
                 reserved
                 or id_ in (0xFD, 0xFF)

@@ -22,6 +22,7 @@ class JointMap:
         position_scale: SI units per board unit, by joint; negative turns the direction; absent: 1.
         position_offset: where the board's zero is [SI], by joint; absent: 0.
         effort_scale: SI units per board unit, by joint; absent: 1.
+        most: joints that a board may have.
     """
 
     def __init__(
@@ -31,14 +32,15 @@ class JointMap:
         position_scale: Mapping[str, float],
         position_offset: Mapping[str, float],
         effort_scale: Mapping[str, float],
+        most: int = MAX_JOINTS,
     ) -> None:
         actions = contract.action.names
         observed = [name for o in contract.observations if o.field != "data" for name in o.names]
         self.names = tuple(joints) if joints is not None else tuple(dict.fromkeys([*actions, *observed]))
         self.motors = len(actions)
         self.mode = contract.action.mode
-        if len(set(self.names)) != len(self.names) or len(self.names) > MAX_JOINTS:
-            raise BusError(f"joints: {', '.join(self.names)} must be different names, {MAX_JOINTS} at most")
+        if len(set(self.names)) != len(self.names) or len(self.names) > most:
+            raise BusError(f"joints: {', '.join(self.names)} must be different names, {most} at most")
         if set(self.names[: self.motors]) != set(actions):
             raise BusError(
                 f"joints: the first {self.motors} of the board are {', '.join(self.names[: self.motors])}, "

@@ -1,0 +1,61 @@
+"""Options of the Dynamixel bus, checked: ids, zeros, directions, scales, watchdog."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from robot_wm.buses.dynamixel_table import WATCHDOG_MOST, WATCHDOG_UNIT_S
+from robot_wm.buses.joint_map import JointMap
+from robot_wm.contract import Contract
+from robot_wm.errors import BusError
+
+MOST_IDS = 253  # 0..252 (e-Manual, "DYNAMIXEL Protocol 2.0", Packet ID)
+
+
+def joint_map(
+    contract: Contract,
+    ids: Mapping[str, int] | None,
+    zero: Mapping[str, float],
+    direction: Mapping[str, int],
+    effort_scale: Mapping[str, float],
+    models: Mapping[str, str],
+) -> JointMap:
+    """The joints in the order of the bus, motors first, and servo units [rad, rad/s, A] ↔ the contract's. Raises BusError."""
+    actions = contract.action.names
+    missing = [name for name in actions if ids is not None and name not in ids]
+    if missing:
+        raise BusError(f"ids: no servo for {', '.join(missing)}; the contract's actions are {', '.join(actions)}")
+    joints = None if ids is None else [*actions, *(name for name in ids if name not in actions)]
+    names = JointMap(contract, joints, {}, {}, {}, MOST_IDS).names
+    options = {"zero": zero, "direction": direction, "effort_scale": effort_scale, "models": models}
+    for option, given in options.items():
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise BusError(f"{option} names {', '.join(unknown)}; the joints are {', '.join(names)}")
+    if any(value not in (1, -1) for value in direction.values()):
+        raise BusError("direction must be 1 or -1 for every joint")
+    signs = {name: direction.get(name, 1) for name in names}
+    offsets = {name: -signs[name] * float(value) for name, value in zero.items()}
+    efforts = {name: signs[name] * float(effort_scale.get(name, 1.0)) for name in names}
+    return JointMap(contract, names, direction, offsets, efforts, MOST_IDS)
+
+
+def servo_ids(names: Sequence[str], ids: Mapping[str, int] | None) -> list[int]:
+    """The id of each joint; 1, 2, ... where none are given. Raises BusError when one is no id, or serves two joints."""
+    found = list(range(1, len(names) + 1)) if ids is None else [ids[name] for name in names]
+    wrong = [str(id_) for id_ in found if not isinstance(id_, int) or not 0 <= id_ < MOST_IDS or found.count(id_) > 1]
+    if wrong:
+        raise BusError(f"ids must be different numbers from 0 to {MOST_IDS - 1}, not {', '.join(sorted(set(wrong)))}")
+    return found
+
+
+def watchdog_units(watchdog_s: float, period_s: float) -> int:
+    """Bus Watchdog (98) for a time, rounded up. Raises BusError unless it lies between two motor periods and 2.54 s."""
+    units = math.ceil(round(watchdog_s / WATCHDOG_UNIT_S, 6))
+    if not (units <= WATCHDOG_MOST and watchdog_s >= 2 * period_s):
+        raise BusError(
+            f"watchdog_s is {watchdog_s:g}; it must lie between two motor periods, {2 * period_s:g} s, "
+            f"and {WATCHDOG_MOST * WATCHDOG_UNIT_S:g} s"
+        )
+    return units
