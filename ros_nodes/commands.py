@@ -26,11 +26,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSO
 BusName = Annotated[str, typer.Option(help="Motor bus (entry-point group robot_wm.buses).")]
 BusOptions = Annotated[str, typer.Option(help="Options of the bus, as a JSON object.")]
 SimBus = Annotated[
-    str, typer.Option("--bus", help="mujoco, or serial: an emulated board on a pty, driven as a real one.")
+    str,
+    typer.Option("--bus", help="mujoco, or serial or dynamixel: emulated hardware on a pty, driven as the real one."),
 ]
 BusFaults = Annotated[
     str,
-    typer.Option(help="Of --bus serial, e.g. corrupt=0.01,stall@3=0.5,hangup@5 [rate per frame; s after power-on]."),
+    typer.Option(help="Of an emulated bus, e.g. corrupt=0.01,stall@3=0.5,hangup@5 [rate per frame; s after power-on]."),
 ]
 Sensors = Annotated[str, typer.Option(help="Sensor stream (entry-point group robot_wm.sensors); empty: none.")]
 SensorOptions = Annotated[str, typer.Option(help="Options of the sensor stream, as a JSON object.")]
@@ -62,12 +63,13 @@ def sim(
 
     with tempfile.TemporaryDirectory(prefix="robot_wm_") as short:  # a Unix socket's path is limited to 107 bytes
         socket = str(Path(short) / "plant.sock")
-        port, board = _board(bus, bus_faults, socket, seed)
+        bundle = (bundle or released_bundle(task)).resolve()
+        options, board = _board(bus, bus_faults, socket, seed, bundle)
         stack = Stack(
             contract=None,
-            bundle=(bundle or released_bundle(task)).resolve(),
+            bundle=bundle,
             bus=bus,
-            bus_options={"port": port} if board else {"socket": socket},
+            bus_options=options,
             board=board,
             sensors="mujoco",
             sensor_options={"socket": socket},
@@ -172,23 +174,30 @@ def record(
     run_episode(episode, runs, json_)
 
 
-def _board(bus: str, faults: str, socket: str, seed: int) -> tuple[str, tuple[str, ...]]:
-    """Where the emulated hardware of a bus is to be found, and its arguments; none for the plant's own bus."""
+def _board(bus: str, faults: str, socket: str, seed: int, bundle: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options of a simulated bus, and the arguments of its emulated hardware; none for the plant's own bus."""
+    import json
+
     from robot_wm.buses.base import BUSES
-    from ros_nodes.stack import EMULATORS
+    from robot_wm.contract import load_contract
+    from ros_nodes.stack import EMULATORS, emulated_efforts
 
     if bus not in ("mujoco", *EMULATORS):
         raise RunError(f"no simulation of --bus {bus!r}; choose mujoco, {', '.join(EMULATORS)}")
     if bus == "mujoco":
         if faults:
             raise RunError("--bus-faults needs an emulated bus, for example --bus serial")
-        return "", ()
+        return {"socket": socket}, ()
     for entry in entry_points(group=BUSES, name=bus):
         entry.load()  # an extra that is missing is told before anything starts
     port = str(Path(socket).with_name("board"))
-    # Many processes share this machine, and none is a real-time one: the longest watchdog that the bus takes by default.
-    arguments = ("--socket", socket, "--link", port, "--seed", str(seed), "--watchdog", "500", "--with-parent")
-    return port, (*arguments, *(("--faults", faults) if faults else ()))
+    arguments = ["--socket", socket, "--link", port, "--seed", str(seed), "--with-parent"]
+    options: dict[str, Any] = {"port": port}
+    efforts = emulated_efforts(bus, load_contract(bundle / "contract.yaml").action)
+    if efforts:
+        options["effort_scale"] = efforts
+        arguments += ["--effort-scale", json.dumps(efforts)]
+    return options, (*arguments, *(("--faults", faults) if faults else ()))
 
 
 def released_bundle(task: str) -> Path:

@@ -10,11 +10,15 @@ from typing import Any
 
 import yaml
 
+from robot_wm.contract import Action
 from ros_nodes.processes import Command
 
 PLANT = "plant"
 BOARD = "board"
-EMULATORS = {"serial": "sim.serial_board"}  # motor bus → what stands in for its hardware in simulation
+# Motor bus → what stands in for its hardware in simulation. Many processes share the machine, and none is a real-time one, so the
+# board has the longest watchdog [ms] that its bus takes by default.
+EMULATORS = {"serial": ("sim.serial_board", "--watchdog", "500"), "dynamixel": ("sim.dynamixel_servos",)}
+FULL_EFFORT_A = 3.0  # current of an emulated servo at the largest effort of its joint; XM430-W350 take 3.2 A
 # SCHED_RR of the processes between a measurement and its plan, below the plant (60) and the motor loop's own thread (80).
 PRIORITIES = {"motor_node": 30, "posterior_node": 25, "planner_node": 20, "sensor_node": 20}
 
@@ -90,6 +94,14 @@ def plant_command(stack: Stack) -> Command:
     return Command(PLANT, ("-m", "sim.plant", *stack.plant))
 
 
+def emulated_efforts(bus: str, action: Action) -> dict[str, float]:
+    """Effort per ampere by joint, where a bus has no other unit than current: a simulated task's effort has any unit, or none."""
+    if bus != "dynamixel" or action.mode != "effort":
+        return {}
+    largest = zip(action.names, action.low, action.high, strict=True)
+    return {name: max(-low, high) / FULL_EFFORT_A for name, low, high in largest}
+
+
 def board_command(stack: Stack) -> Command:
     """How to start the emulated hardware of the stack's bus; it serves the bus at `bus_options["port"]`."""
-    return Command(BOARD, ("-m", EMULATORS[stack.bus], *stack.board))
+    return Command(BOARD, ("-m", *EMULATORS[stack.bus], *stack.board))

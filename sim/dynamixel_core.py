@@ -81,7 +81,8 @@ class ServoChain:
                 answers.append(self._obey(packet))
             except BusError:  # nobody answers for physics that is gone
                 self.counts["physics"] += 1
-        self.counts |= self._decoder.counts
+        for name, count in self._decoder.counts.items():
+            self.counts[name] = count
         return b"".join(answers)
 
     def tick(self, now: int) -> None:

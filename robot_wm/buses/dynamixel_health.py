@@ -61,5 +61,5 @@ class ServoHealth:
         elif armed == WATCHDOG_TRIPPED:
             texts.append("its bus watchdog has stopped it")
         elif armed is not None and armed != watchdog:
-            texts.append("its bus watchdog is off")
+            texts.append("its bus watchdog is off, as after a restart")
         return texts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,10 +15,11 @@ import os
 
 import yaml
 
+from robot_wm.contract import Action
 from robot_wm.errors import RunError
 from ros_nodes.launcher import Fault, parse_fault
 from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
-from ros_nodes.stack import Stack, board_command, node_command, plant_command, write_params
+from ros_nodes.stack import Stack, board_command, emulated_efforts, node_command, plant_command, write_params
 
 SLEEPER = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -108,6 +110,8 @@ def test_a_stack_starts_what_it_has_and_stops_whoever_commands_first(tmp_path):
     assert plant_command(full).arguments == ("-m", "sim.plant", "--task", "x")
     emulated = Stack(None, "serial", {"port": "p/board"}, plant=("--task", "x"), board=("--link", "p/board"))
     assert board_command(emulated).arguments == ("-m", "sim.serial_board", "--link", "p/board")
+    servos = Stack(None, "dynamixel", {"port": "p/board"}, plant=("--task", "x"), board=("--link", "p/board"))
+    assert board_command(servos).arguments == ("-m", "sim.dynamixel_servos", "--link", "p/board")
     data = yaml.safe_load(write_params(robot, tmp_path / "params.yaml").read_text())
     assert data["/**/motor_node"]["ros__parameters"] == {
         "autostart": True,
@@ -124,3 +128,10 @@ def test_a_node_gets_the_users_params_after_ours_and_its_namespace(tmp_path):
     assert arguments.index(str(tmp_path / "ours.yaml")) < arguments.index(str(tmp_path / "mine.yaml"))
     assert "__ns:=/left" in arguments
     assert sys.executable not in arguments
+
+
+def test_a_simulated_effort_is_three_amperes_at_its_largest():
+    action = Action(("a", "b"), "effort", ("", ""), (-1.0, -6.0), (1.0, 3.0))
+    assert emulated_efforts("dynamixel", action) == {"a": pytest.approx(1 / 3), "b": 2.0}
+    assert emulated_efforts("dynamixel", replace(action, mode="position")) == {}
+    assert emulated_efforts("serial", action) == {}
