@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_wm.buses.dynamixel_link import ServoLink
 from robot_wm.buses.dynamixel_options import joint_map, servo_ids, watchdog_units
+from robot_wm.buses.dynamixel_reader import ServoReader
 from robot_wm.buses.dynamixel_session import ServoSession
 from robot_wm.buses.dynamixel_setup import Servo, UnfitServo, Wanted, goals_of, require_limits, resting_goal
 from robot_wm.buses.dynamixel_table import (
@@ -31,8 +32,8 @@ from robot_wm.errors import BusError
 from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S
 
-HEALTH_EVERY = NS_PER_S // 20  # [ns] one register of the rotation
 ATTEMPTS = 3  # to switch the torque
+ENABLE_PATIENCE = NS_PER_S // 30  # [ns] of an attempt to switch it on
 
 
 class DynamixelBus:
@@ -51,7 +52,8 @@ class DynamixelBus:
         models: expected model by joint, e.g. XM430-W350; absent: any of the X series.
         extended: position control over many turns, without the servos' position limits.
         watchdog_s: the servos stop after so long without a packet; rounded up to 20 ms.
-        timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most. `enable` takes three times that at most.
+        timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most. `enable` takes 0.1 s at most, or three
+            times `timeout_s`: nothing moves yet, and an answer that is late must not be an e-stop.
         open_timeout_s: bound of `open`; a second more where a servo is missing, to find out who is there.
     """
 
@@ -79,7 +81,7 @@ class DynamixelBus:
         self._timeout = round((timeout_s or min(0.5 * period, 0.02)) * NS_PER_S)
         self._open_timeout_s = open_timeout_s
         self._powered = False  # what we asked for
-        self._asked_health = 0  # [ns]
+        self._disabling = 0  # since when, when it is not confirmed yet [ns]
         wanted = [
             Wanted(name, id_, self.map.mode if k < self.map.motors else "", (models or {}).get(name, ""), extended)
             for k, (name, id_) in enumerate(zip(self.names, servo_ids(self.names, ids), strict=True))
@@ -87,6 +89,7 @@ class DynamixelBus:
         self._driven = wanted[: self.map.motors]
         self._motors = [w.id for w in self._driven]
         self.session = ServoSession(ServoLink(port, baud), wanted, self._timeout, self._check)
+        self._reader = ServoReader(self.session, round(self._watchdog * WATCHDOG_UNIT_S * NS_PER_S))
 
     def open(self) -> None:
         self._powered = False
@@ -100,22 +103,11 @@ class DynamixelBus:
         self.session.close()
 
     def read(self) -> JointState:
-        """Every joint, stamped at the middle of the exchange. Raises BusError."""
-        session = self.session
-        session.renew()
-        began = self._begin()
-        fast = session.fast
-        try:
-            values = session.link.sync_read(PRESENT, session.ids, fast)
-        except BusError:
-            session.missed += fast
-            session.notice_silence()
-            raise
-        ended = time.monotonic_ns()
-        paused = ended - session.heard > self._watchdog * WATCHDOG_UNIT_S * NS_PER_S
-        session.missed, session.heard = 0, ended
-        self._look_after(ended, paused)
-        return self._joints((began + ended) // 2, values)
+        """The newest reading; that of an earlier call, with its own stamp, when this one's is late. Raises BusError."""
+        self.session.renew()
+        self._begin()
+        reply = self._reader.read(self._powered)
+        return self._joints(reply.stamp, reply.values)
 
     def write(self, values: FloatArray) -> None:
         """Send (action,) in the contract's units and order; raises BusError before anything is sent when it is not finite."""
@@ -127,14 +119,15 @@ class DynamixelBus:
     def enable(self) -> None:
         """Clear tripped watchdogs, arm them, torque on; nothing moves. Raises BusError when a servo does not confirm it."""
         self.session.require_up()
+        self._disabling = 0
         for attempt in range(ATTEMPTS):
-            self._begin()
+            self._begin(max(self._timeout, ENABLE_PATIENCE))
             try:
                 self._power_up()
                 break
             except BusError as error:
                 with contextlib.suppress(BusError):
-                    self.session.write_all(TORQUE_ENABLE, 0, self._motors)
+                    self.session.write_all(TORQUE_ENABLE, 0, self._motors, at_once=True)
                 if isinstance(error, UnfitServo) or attempt == ATTEMPTS - 1 or not self.session.up:
                     raise
         self._powered = True
@@ -142,15 +135,16 @@ class DynamixelBus:
     def disable(self) -> None:
         self.session.require_up()
         for attempt in range(ATTEMPTS):
-            self._begin(self._timeout // ATTEMPTS)
+            began = self._begin(self._timeout // ATTEMPTS)
             try:
-                self.session.write_all(TORQUE_ENABLE, 0, self._motors)
-                self._confirm(TORQUE_ENABLE, 0)
+                self.session.write_all(TORQUE_ENABLE, 0, self._motors, at_once=True)
+                self._disabling = self._disabling or began
+                self._confirm(TORQUE_ENABLE, 0, self._disabling)
                 break
             except BusError:
                 if attempt == ATTEMPTS - 1 or not self.session.up:
                     raise
-        self._powered = False
+        self._powered, self._disabling = False, 0
 
     def fault(self) -> str | None:
         session = self.session
@@ -196,18 +190,6 @@ class DynamixelBus:
         for wanted, servo, a, b in zip(self._driven, servos, low, high, strict=False):
             require_limits(self.session.link.serial.path, wanted, servo, (float(a), float(b)))
 
-    def _look_after(self, now: int, paused: bool) -> None:
-        """Read the next register of the rotation in what is left of the call, if one is due; news come first."""
-        session = self.session
-        news = any(not session.health.number(HARDWARE_ERROR, session.ids.index(id_)) for id_ in session.link.alerts)
-        urgent = HARDWARE_ERROR if news else BUS_WATCHDOG if paused and self._powered else None
-        if urgent is None and now - self._asked_health < HEALTH_EVERY:
-            return
-        self._asked_health = now
-        register = urgent or session.health.due()
-        with contextlib.suppress(BusError):  # it is counted, and asked for again
-            session.health.values[register] = session.link.sync_read(register, session.ids, session.fast)
-
     def _joints(self, stamp: int, values: list[bytes]) -> JointState:
         raw = np.frombuffer(b"".join(values), PRESENT_LAYOUT)
         units = np.array([servo.model.current_unit for servo in self.session.servos])
@@ -222,28 +204,35 @@ class DynamixelBus:
     def _power_up(self) -> None:
         """Goals that move nothing, watchdogs armed, torque on, and all of it confirmed. Raises BusError, UnfitServo."""
         session = self.session
-        errors = session.link.sync_read(HARDWARE_ERROR, self._motors, False)
+        errors = session.link.sync_read(HARDWARE_ERROR, self._motors)
         bad = [f"{w.joint}: {error_words(e[0])}" for w, e in zip(self._driven, errors, strict=True) if e[0]]
         if bad:
             raise UnfitServo(f"servos at {session.link.serial.path}: {'; '.join(bad)}; power-cycle them")
         session.write_all(BUS_WATCHDOG, 0, self._motors)  # a tripped one refuses goals
-        present = session.link.sync_read(PRESENT, self._motors, False)
+        present = session.link.sync_read(PRESENT, self._motors)
         self._send_goals(list(map(resting_goal, self._driven, session.servos, present)))
         session.write_all(BUS_WATCHDOG, self._watchdog, self._motors)
         session.write_all(TORQUE_ENABLE, 1, self._motors)
-        self._confirm(TORQUE_ENABLE, 1)
-        self._confirm(BUS_WATCHDOG, self._watchdog)
+        written = time.monotonic_ns()
+        self._confirm(TORQUE_ENABLE, 1, written)
+        self._confirm(BUS_WATCHDOG, self._watchdog, written)
         session.heard = time.monotonic_ns()
 
     def _send_goals(self, goals: list[int]) -> None:
         self.session.link.sync_write(self._goal, dict(zip(self._motors, map(self._goal.pack, goals), strict=True)))
 
-    def _confirm(self, register: Register, value: int) -> None:
-        """See that every motor has taken a value. Raises BusError naming those that have not."""
-        values = self.session.link.sync_read(register, self._motors, False)
-        known = self.session.health.values
-        known[register] = values + known.get(register, [b"\0"] * len(self.names))[len(values) :]
-        wrong = [w.joint for w, v in zip(self._driven, values, strict=True) if v[0] != value]
+    def _confirm(self, register: Register, value: int, written: int) -> None:
+        """See that every motor has taken a value that was written at `written` [ns]; a late answer to an earlier attempt will do.
+
+        Raises BusError naming those that have not.
+        """
+        link, health = self.session.link, self.session.health
+        link.settle()
+        if health.asked.get(register, 0) < written:
+            asked = time.monotonic_ns()
+            health.put(register, link.sync_read(register, self._motors), asked)
+        wrong = [w.joint for k, w in enumerate(self._driven) if health.number(register, k) != value]
         if wrong:
-            path = self.session.link.serial.path
+            health.asked.pop(register)
+            path = link.serial.path
             raise BusError(f"servos at {path}: {', '.join(wrong)} did not take {value} in register {register.address}")

@@ -20,10 +20,17 @@ ROTATION = (TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, SUPPLY)
 
 @dataclass
 class ServoHealth:
-    """The newest values of each register of the rotation, per servo; empty until it was read."""
+    """The newest values of each register of the rotation, per servo, and when they were asked for [ns]; empty until then."""
 
+    servos: int
     values: dict[Register, list[bytes]] = field(default_factory=dict)
+    asked: dict[Register, int] = field(default_factory=dict)
     turn: int = 0
+
+    def put(self, register: Register, values: list[bytes], asked: int) -> None:
+        """Take values of the first servos, or of all."""
+        others = self.values.get(register, [bytes(register.size)] * self.servos)[len(values) :]
+        self.values[register], self.asked[register] = values + others, asked
 
     def due(self) -> Register:
         """Which register to read next."""

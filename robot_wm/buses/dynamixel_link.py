@@ -1,7 +1,6 @@
-"""The maker's SDK on a port that never blocks: every call ends by a deadline, whatever the line does.
+"""Exchanges with servos, one at a time: every call ends by a deadline, and no reply is ever taken for that to a later request.
 
-Of dynamixel-sdk 4.1 as it is, a lost reply blocks for 34 ms and more (it assumes a USB latency timer of 16 ms), it spins while
-it waits, measures time by the wall clock, never stuffs what it sends and takes stuffing off wrongly where there is more of it.
+Protocol 2.0 numbers no packets, so a request is outstanding until its reply has come, however late, or `SETTLE` has passed.
 """
 
 from __future__ import annotations
@@ -9,179 +8,208 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from dynamixel_sdk import BROADCAST_ID, COMM_RX_TIMEOUT, COMM_SUCCESS, COMM_TX_FAIL
-from dynamixel_sdk.port_handler import PortHandler
-from dynamixel_sdk.protocol2_packet_handler import Protocol2PacketHandler
 
+from robot_wm.buses.dynamixel_port import ALERT, BoundedPort, PacketHandler
 from robot_wm.buses.dynamixel_table import Register
 from robot_wm.buses.serial_port import SerialPort
 from robot_wm.errors import BusError
+from robot_wm.timebase import NS_PER_S
 
-ALERT = 0x80  # of a status packet's error: see Hardware Error Status
-BODY = 7  # where the instruction stands in a packet
-HEADER = b"\xff\xff\xfd"
-
-
-class BoundedPort(PortHandler):  # type: ignore[misc]
-    """The SDK's port: what it asks of one, answered from a `SerialPort` until `deadline` [ns, monotonic]."""
-
-    def __init__(self, serial: SerialPort) -> None:
-        super().__init__(serial.path)
-        self.serial = serial
-        self.baudrate = serial.baud
-        self.deadline = 0
-
-    def clearPort(self) -> None:
-        self.serial.clear()
-
-    def readPort(self, length: int) -> bytes:
-        if length <= 0 or time.monotonic_ns() >= self.deadline:
-            return b""
-        return self.serial.read(self.deadline, length)
-
-    def writePort(self, packet: Iterable[int]) -> int:
-        data = bytes(packet)
-        return len(data) if self.serial.write(data) else 0
-
-    def setPacketTimeout(self, packet_length: int) -> None:
-        """The deadline stands."""
-
-    def setPacketTimeoutMillis(self, msec: float) -> None:
-        """The deadline stands."""
-
-    def isPacketTimeout(self) -> bool:
-        return time.monotonic_ns() >= self.deadline
+# [ns] after which a reply is lost: an FTDI adapter keeps it for up to 16 ms (ftdi_sio, latency_timer), the rest is the host's
+# scheduling: under a planner of real-time priority a reply was seen to wait for the kernel's tty worker for more than 20 ms.
+SETTLE = NS_PER_S // 20
+USB = NS_PER_S // 500  # [ns] a frame of USB each way
+RETURN_DELAY = 508_000  # [ns] the longest "Return Delay Time (9)"
 
 
-class StuffingHandler(Protocol2PacketHandler):  # type: ignore[misc]
-    """The SDK's packet handler with byte stuffing as in the e-Manual, "DYNAMIXEL Protocol 2.0", Packet Process."""
+class LateReply(BusError):
+    """A reply has not come by the bound; it may still come."""
 
-    def addStuffing(self, packet: list[int]) -> list[int]:
-        return _replace_body(packet, HEADER, HEADER + b"\xfd")
 
-    def removeStuffing(self, packet: list[int]) -> list[int]:
-        return _replace_body(packet, HEADER + b"\xfd", HEADER)
+@dataclass(frozen=True)
+class Request:
+    """A sync read. A fast one is answered by a single packet that all servos build: one that is silent spoils it for all."""
+
+    register: Register
+    ids: tuple[int, ...]
+    fast: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the reply, without stuffing."""
+        servos = len(self.ids)
+        return 8 + servos * (self.register.size + 4) if self.fast else servos * (self.register.size + 11)
+
+    def line_ns(self, baud: int) -> int:
+        """How long request and reply may hold the line [ns]."""
+        return USB + len(self.ids) * RETURN_DELAY + (14 + len(self.ids) + self.size) * 10 * NS_PER_S // baud
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The values of a register, in the order of the ids."""
+
+    request: Request
+    sent: int  # [ns, monotonic] when the request was
+    received: int  # [ns] when the reply was seen: the values were measured between the two
+    values: list[bytes]
+
+    @property
+    def stamp(self) -> int:
+        """The middle of the exchange [ns]: it errs by half of the exchange at most, however late the reply."""
+        return (self.sent + self.received) // 2
 
 
 class ServoLink:
     """Exchanges with servos. `bound` sets until when; `alerts` are the ids that last told of a hardware error.
 
-    `counts`: requests, replies, timeouts, corrupt, refused (by a servo, with an error).
+    `late` is given the replies that nobody waits for any more. `fast_failed`: fast sync reads that failed in a row.
+    `counts`: requests, replies, late (those not there by their bound), timeouts, corrupt, refused (by a servo, with an error).
     """
 
     def __init__(self, path: str, baud: int) -> None:
         self.serial = SerialPort(path, baud)
-        self.counts: Counter[str] = Counter(dict.fromkeys(("requests", "replies", "timeouts", "corrupt", "refused"), 0))
+        self.counts: Counter[str] = Counter(
+            dict.fromkeys(("requests", "replies", "late", "timeouts", "corrupt", "refused"), 0)
+        )
         self.alerts: set[int] = set()
+        self.fast_failed = 0
+        self.late: Callable[[Reply], None] = lambda reply: None
+        self.outstanding: Request | None = None
+        self._sent = 0  # when that was [ns]
         self._port = BoundedPort(self.serial)
-        self._handler = StuffingHandler()
+        self._handler = PacketHandler()
 
     def bound(self, deadline: int) -> None:
         """No call waits past `deadline` [ns, monotonic] from now on."""
         self._port.deadline = deadline
 
-    def ping(self, id_: int) -> int:
-        """Model number of a servo. Raises BusError when it does not answer."""
-        model, result, error = self._ask(self._handler.ping, id_)
-        self._judge(result, error, id_)
-        return int(model)
-
     def answering(self) -> list[int]:
         """The ids that answer a ping to all; takes until the deadline. Raises BusError when the port fails."""
-        found, _ = self._ask(self._handler.broadcastPing)
+        self.settle()
+        self._port.drop()
+        found, _ = self._send(self._handler.broadcastPing)
         return sorted(int(id_) for id_ in found)
 
-    def read(self, id_: int, register: Register) -> bytes:
-        """A register of one servo. Raises BusError."""
-        data, result, error = self._ask(self._handler.readTxRx, id_, register.address, register.size)
-        return self._sound(data, result, error, id_, register)
+    def sync_read(self, register: Register, ids: Iterable[int], fast: bool = False) -> list[bytes]:
+        """A register of several servos, in their order. Raises LateReply; BusError naming the id where it is known."""
+        self.ask(Request(register, tuple(ids), fast))
+        return self.reply().values
 
-    def sync_read(self, register: Register, ids: Iterable[int], fast: bool) -> list[bytes]:
-        """A register of several servos, in their order. Raises BusError naming the id where it is known.
+    def ask(self, request: Request) -> None:
+        """Send a request when the one before has been settled. Raises LateReply when that is not so by the bound."""
+        self.settle()
+        self._port.drop()
+        ids = list(request.ids)
+        sent = time.monotonic_ns()
+        self._tell(
+            self._handler.syncReadTx, request.register.address, request.register.size, ids, len(ids), request.fast
+        )
+        self.outstanding, self._sent = request, sent
 
-        A fast one is answered by a single packet that all of them build: one that is silent spoils it for all.
+    def reply(self) -> Reply:
+        """The reply to the outstanding request, waited for until the bound.
+
+        Raises LateReply when it may still come, BusError when it is lost, torn or tells of an error.
         """
-        asked = list(ids)
-        self._send(self._handler.syncReadTx, register.address, register.size, asked, len(asked), fast)
-        if fast:
-            return self._fast_reply(register, asked)
-        values = []
-        for id_ in asked:
-            data, result, error = self._ask_more(self._handler.readRx, id_, register.size)
-            values.append(self._sound(data, result, error, id_, register))
-        return values
+        request = self.outstanding
+        assert request is not None
+        self._port.fill(request.size, self._port.deadline)
+        self._port.rewind()
+        parameters = self._fast_parameters(request) if request.fast else self._parameters(request)
+        self.outstanding, self.fast_failed = None, 0
+        self.counts["replies"] += len(parameters)
+        self._judge(request, [p[0] for p in parameters])
+        return Reply(request, self._sent, time.monotonic_ns(), [p[1:] for p in parameters])
 
-    def sync_write(self, register: Register, values: Mapping[int, bytes]) -> None:
-        """Write a register of several servos, which is not answered. Raises BusError."""
+    def settle(self) -> None:
+        """Wait until nothing is outstanding; a reply that comes is given to `late`. Raises LateReply when the bound is first."""
+        if self.outstanding is None:
+            return
+        bound = self._port.deadline
+        self.bound(min(bound, self._sent + SETTLE))
+        try:
+            reply = self.reply()
+        except LateReply:
+            raise
+        except BusError:
+            if not self.serial.up:
+                raise
+        else:
+            self.late(reply)
+        finally:
+            self.bound(bound)
+
+    def sync_write(self, register: Register, values: Mapping[int, bytes], at_once: bool = False) -> None:
+        """Write a register of several servos, which is not answered. Raises BusError.
+
+        It waits until an outstanding reply has left the line, not until it has come here: then it is the host that is late.
+        `at_once`: it does not, and may tear that reply.
+        """
+        if self.outstanding is not None and not at_once:
+            free = self._sent + self.outstanding.line_ns(self.serial.baud)
+            self._port.fill(self.outstanding.size, min(free, self._port.deadline))
         data = [byte for id_, value in values.items() for byte in (id_, *value)]
-        self._send(self._handler.syncWriteTxOnly, register.address, register.size, data, len(data))
+        self._tell(self._handler.syncWriteTxOnly, register.address, register.size, data, len(data))
 
-    def _fast_reply(self, register: Register, ids: list[int]) -> list[bytes]:
-        size = register.size + 4  # error, id, data, CRC (2)
-        data, result, _ = self._ask_more(self._handler.fastSyncReadRx, BROADCAST_ID, size * len(ids))
+    def _parameters(self, request: Request) -> list[bytes]:
+        """Error and value of each servo."""
+        found = []
+        for id_ in request.ids:
+            parameters, result = self._handler.status(self._port, id_, 1 + request.register.size)
+            if result != COMM_SUCCESS:
+                self._fail(request, result, f"servo {id_}")
+            found.append(parameters)
+        return found
+
+    def _fast_parameters(self, request: Request) -> list[bytes]:
+        block = request.register.size + 4  # error, id, value, CRC (2)
+        data, result = self._handler.status(self._port, BROADCAST_ID, block * len(request.ids) - 2)
         if result != COMM_SUCCESS:
-            self._fail(result, "servos")
-        blocks = [bytes(data[at : at + size]) for at in range(0, len(data), size)]
-        if [block[1] for block in blocks if len(block) == size] != ids:
-            raise self._corrupt("servos")
-        return [
-            self._sound(block[2:-2], result, block[0], id_, register) for id_, block in zip(ids, blocks, strict=True)
-        ]
+            self._fail(request, result, "servos")
+        blocks = [data[at : at + block] for at in range(0, len(data), block)]
+        if [b[1] for b in blocks if len(b) >= block - 2] != list(request.ids):
+            self._lose(request, "corrupt", "servos")
+        return [b[:1] + b[2 : block - 2] for b in blocks]
 
-    def _send(self, call: Callable[..., Any], *arguments: Any) -> None:
-        result = self._ask(call, *arguments)
+    def _fail(self, request: Request, result: int, who: str) -> NoReturn:
+        """Tell late from lost: a reply is here, though not sound, when as many bytes have come as it has."""
+        torn = result != COMM_RX_TIMEOUT
+        if torn and self._port.come - self._port.skipped >= request.size:
+            self._lose(request, "corrupt", who)
+        if time.monotonic_ns() - self._sent >= SETTLE:
+            self._lose(request, "corrupt" if torn else "timeouts", who)
+        self.counts["late"] += 1
+        raise LateReply(f"{who} at {self.serial.path} did not answer yet")
+
+    def _lose(self, request: Request, count: str, who: str) -> NoReturn:
+        self.outstanding = None
+        self.counts[count] += 1
+        self.fast_failed += request.fast
+        said = " did not answer" if count == "timeouts" else ": the answer was torn or corrupt"
+        raise BusError(f"{who} at {self.serial.path}{said}")
+
+    def _judge(self, request: Request, errors: list[int]) -> None:
+        for id_, error in zip(request.ids, errors, strict=True):
+            (self.alerts.add if error & ALERT else self.alerts.discard)(id_)
+        refused = [(id_, error & ~ALERT) for id_, error in zip(request.ids, errors, strict=True) if error & ~ALERT]
+        self.counts["refused"] += len(refused)
+        for id_, error in refused:
+            raise BusError(f"servo {id_} at {self.serial.path} refuses: {self._handler.getRxPacketError(error)}")
+
+    def _tell(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Send what is answered later or never. Raises BusError."""
+        result = self._send(call, *arguments)
         if result == COMM_TX_FAIL:
             raise self.serial.no_room()
         if result != COMM_SUCCESS:
             raise BusError(f"{self.serial.path}: the SDK did not send: {self._handler.getTxRxResult(result)}")
 
-    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        self._port.is_using = False  # it stays true when the port failed in the middle of an exchange
+    def _send(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        self._port.is_using = False  # it stays true until a reply has come, or for ever when the port failed
         self.counts["requests"] += 1
-        return self._ask_more(call, *arguments)
-
-    def _ask_more(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return call(self._port, *arguments)
-        except IndexError as error:  # the SDK trusts the lengths that packets announce
-            raise self._corrupt("servos") from error
-
-    def _sound(self, data: Iterable[int], result: int, error: int, id_: int, register: Register) -> bytes:
-        self._judge(result, error, id_)
-        value = bytes(data)
-        if len(value) != register.size:
-            raise self._corrupt(f"servo {id_}")
-        return value
-
-    def _judge(self, result: int, error: int, id_: int) -> None:
-        if result == COMM_TX_FAIL:
-            raise self.serial.no_room()
-        if result != COMM_SUCCESS:
-            self._fail(result, f"servo {id_}")
-        self.counts["replies"] += 1
-        (self.alerts.add if error & ALERT else self.alerts.discard)(id_)
-        if error & ~ALERT:
-            self.counts["refused"] += 1
-            said = self._handler.getRxPacketError(error & ~ALERT)
-            raise BusError(f"servo {id_} at {self.serial.path} refuses: {said}")
-
-    def _fail(self, result: int, who: str) -> None:
-        if result != COMM_RX_TIMEOUT:
-            raise self._corrupt(who)
-        self.counts["timeouts"] += 1
-        raise BusError(f"{who} at {self.serial.path} did not answer")
-
-    def _corrupt(self, who: str) -> BusError:
-        self.counts["corrupt"] += 1
-        return BusError(f"{who} at {self.serial.path}: the answer was torn or corrupt")
-
-
-def _replace_body(packet: list[int], old: bytes, new: bytes) -> list[int]:
-    """Replace in instruction and parameters, in place; the length follows, room for the CRC stays."""
-    end = BODY + (packet[5] | packet[6] << 8) - 2
-    body = bytes(packet[BODY:end]).replace(old, new)
-    packet[BODY:end] = body
-    packet[5:BODY] = (len(body) + 2).to_bytes(2, "little")
-    return packet
+        return call(self._port, *arguments)

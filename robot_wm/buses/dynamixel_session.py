@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from robot_wm.buses.dynamixel_health import ServoHealth
 from robot_wm.buses.dynamixel_link import ServoLink
-from robot_wm.buses.dynamixel_setup import Servo, UnfitServo, Wanted, meet
+from robot_wm.buses.dynamixel_setup import Servo, UnfitServo, Wanted, meet, patiently
 from robot_wm.buses.dynamixel_table import ANSWER_ALL, HARDWARE_ERROR, STATUS_RETURN_LEVEL, TORQUE_ENABLE, Register
 from robot_wm.buses.serial_port import latency_timer_ms
 from robot_wm.errors import BusError
@@ -31,12 +31,11 @@ class ServoSession:
     ) -> None:
         self.link = link
         self.wanted = list(wanted)
-        self.ids = [w.id for w in wanted]
+        self.ids = tuple(w.id for w in wanted)
         self.servos: list[Servo] = []  # empty: no connection
-        self.health = ServoHealth()
+        self.health = ServoHealth(len(self.ids))
         self.heard = 0  # when last [ns]
         self.latency_ms: int | None = None  # timer of the USB adapter; None: it has none
-        self.missed = 0  # fast sync reads that failed in a row
         self._fast = False  # every servo knows it
         self._timeout = timeout
         self._check = check
@@ -52,7 +51,7 @@ class ServoSession:
     @property
     def fast(self) -> bool:
         """Whether to use fast sync read now."""
-        return self._fast and self.missed < PLAIN_AFTER
+        return self._fast and self.link.fast_failed < PLAIN_AFTER
 
     def open(self, timeout_s: float) -> None:
         """Connect; the torque is off then. Raises BusError when a servo is missing or unfit."""
@@ -103,9 +102,9 @@ class ServoSession:
         if not self.servos:
             raise BusError(f"{self.lost()}; they are asked who they are")
 
-    def write_all(self, register: Register, value: int, ids: Sequence[int]) -> None:
-        """Write the same value to several servos. Raises BusError."""
-        self.link.sync_write(register, dict.fromkeys(ids, register.pack(value)))
+    def write_all(self, register: Register, value: int, ids: Sequence[int], at_once: bool = False) -> None:
+        """Write the same value to several servos; see `ServoLink.sync_write`. Raises BusError."""
+        self.link.sync_write(register, dict.fromkeys(ids, register.pack(value)), at_once)
 
     def notice_silence(self) -> None:
         """End the connection when nobody has been heard for long."""
@@ -148,12 +147,13 @@ class ServoSession:
             servos.append((yield from meet(self.link, wanted)))
             yield
         self._check(servos)
-        health = ServoHealth()
+        health = ServoHealth(len(self.ids))
         for register in (TORQUE_ENABLE, HARDWARE_ERROR):
-            health.values[register] = self.link.sync_read(register, self.ids, False)
+            began = time.monotonic_ns()
+            health.put(register, (yield from patiently(self.link, register, self.ids)), began)
             yield
         self._fast = all(0 < servo.model.fast_firmware <= servo.firmware for servo in servos)
-        self.missed, self.heard = 0, time.monotonic_ns()
+        self.heard = time.monotonic_ns()
         self.health, self.servos = health, servos
 
     def _present_instead(self) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from robot_wm.buses.dynamixel_link import ServoLink
+from robot_wm.buses.dynamixel_link import LateReply, Request, ServoLink
 from robot_wm.buses.dynamixel_table import (
     CENTRE,
     CURRENT_LIMIT,
     EXTENDED_POSITION,
     FIRMWARE,
     LIMITS,
+    MODEL_NUMBER,
     MODELS,
     MODES,
     OPERATING_MODE,
@@ -24,6 +25,7 @@ from robot_wm.buses.dynamixel_table import (
     VELOCITY_UNIT,
     WATCHDOG_FIRMWARE,
     Model,
+    Register,
 )
 from robot_wm.errors import BusError
 from robot_wm.messages import FloatArray
@@ -63,23 +65,40 @@ class Servo:
 Steps = Generator[None, None, Servo]
 
 
+def patiently(link: ServoLink, register: Register, ids: Sequence[int]) -> Generator[None, None, list[bytes]]:
+    """A sync read; yields when it would take longer than the bound. Raises BusError."""
+    request = Request(register, tuple(ids))
+    while True:
+        try:
+            if link.outstanding is not request:
+                link.ask(request)
+            return link.reply().values
+        except LateReply:
+            yield
+
+
 def meet(link: ServoLink, wanted: Wanted) -> Steps:
     """Ask a servo who it is and put it into its mode, torque off; yields between exchanges. Raises BusError, UnfitServo."""
     who = f"servo {wanted.id} ({wanted.joint}) at {link.serial.path}"
-    number = link.ping(wanted.id)
+
+    def ask(register: Register) -> Generator[None, None, bytes]:
+        values = yield from patiently(link, register, [wanted.id])
+        return values[0]
+
+    number = int.from_bytes((yield from ask(MODEL_NUMBER)), "little")
     model = MODELS.get(number)
     if model is None:
         raise UnfitServo(f"{who} has model number {number}, which is no Dynamixel X-series model known here")
     if wanted.model not in ("", model.name):
         raise UnfitServo(f"{who} is a {model.name}, not the expected {wanted.model}; are two ids swapped?")
     yield
-    firmware = link.read(wanted.id, FIRMWARE)[0]
+    firmware = (yield from ask(FIRMWARE))[0]
     if firmware < WATCHDOG_FIRMWARE:
         raise UnfitServo(
             f"{who} has firmware {firmware}; its Bus Watchdog needs {WATCHDOG_FIRMWARE}: update it with DYNAMIXEL Wizard"
         )
     yield
-    if link.read(wanted.id, TORQUE_ENABLE)[0]:
+    if (yield from ask(TORQUE_ENABLE))[0]:
         raise BusError(f"{who} keeps its torque on")
     if not wanted.mode:
         return Servo(model, firmware, 0.0, 0, 0, 0)
@@ -89,14 +108,14 @@ def meet(link: ServoLink, wanted: Wanted) -> Steps:
         )
     yield
     mode = EXTENDED_POSITION if wanted.extended else MODES[wanted.mode][0]
-    if link.read(wanted.id, OPERATING_MODE)[0] != mode:  # it is in EEPROM: written only when it must be
+    if (yield from ask(OPERATING_MODE))[0] != mode:  # it is in EEPROM: written only when it must be
         yield
         link.sync_write(OPERATING_MODE, {wanted.id: OPERATING_MODE.pack(mode)})
         yield
-        if link.read(wanted.id, OPERATING_MODE)[0] != mode:
+        if (yield from ask(OPERATING_MODE))[0] != mode:
             raise BusError(f"{who} does not take operating mode {mode}")
     yield
-    speed, top, bottom = struct.unpack("<Iii", link.read(wanted.id, LIMITS))
+    speed, top, bottom = struct.unpack("<Iii", (yield from ask(LIMITS)))
     if wanted.mode == "velocity":
         return Servo(model, firmware, VELOCITY_UNIT, 0, -speed, speed)
     if wanted.mode == "position":
@@ -104,7 +123,7 @@ def meet(link: ServoLink, wanted: Wanted) -> Steps:
             bottom, top = -MULTI_TURN, MULTI_TURN
         return Servo(model, firmware, POSITION_UNIT, CENTRE, bottom, top)
     yield
-    limit = int.from_bytes(link.read(wanted.id, CURRENT_LIMIT), "little")
+    limit = int.from_bytes((yield from ask(CURRENT_LIMIT)), "little")
     return Servo(model, firmware, model.current_unit, 0, -limit, limit)
 
 

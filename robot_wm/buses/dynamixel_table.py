@@ -31,6 +31,7 @@ class Register:
         return (value & ((1 << 8 * self.size) - 1)).to_bytes(self.size, "little")
 
 
+MODEL_NUMBER = Register(0, 2)
 FIRMWARE = Register(6, 1)
 OPERATING_MODE = Register(11, 1)
 CURRENT_LIMIT = Register(38, 2)

@@ -10,7 +10,7 @@ pytest.importorskip("dynamixel_sdk", reason="needs the extra `serial`")
 
 import dynamixel_sdk as sdk
 
-from robot_wm.buses.dynamixel_link import BoundedPort, StuffingHandler
+from robot_wm.buses.dynamixel_port import BoundedPort, PacketHandler
 from robot_wm.buses.dynamixel_table import MODELS, Register, error_words
 from robot_wm.buses.serial_port import SerialPort, latency_timer_ms
 from robot_wm.errors import BusError
@@ -48,19 +48,19 @@ def port(incoming=b"", seconds=60.0):
 @given(headers)
 def test_what_is_sent_is_stuffed(data):
     line = port()
-    assert StuffingHandler().writeTxOnly(line, 1, 116, len(data), list(data)) == sdk.COMM_SUCCESS
+    assert PacketHandler().writeTxOnly(line, 1, 116, len(data), list(data)) == sdk.COMM_SUCCESS
     assert line.serial.written == encode(Packet(1, Instruction.WRITE, b"\x74\0" + data))
 
 
 @given(headers)
 def test_stuffing_is_taken_off_what_comes(data):
     line = port(encode(Packet(1, Instruction.STATUS, b"\0" + data)))
-    assert StuffingHandler().readRx(line, 1, len(data)) == (list(data), sdk.COMM_SUCCESS, 0)
+    assert PacketHandler().readRx(line, 1, len(data)) == (list(data), sdk.COMM_SUCCESS, 0)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_an_answer_or_none_and_never_in_an_exception(noise):
-    handler = StuffingHandler()
+    handler = PacketHandler()
     for call in (lambda p: handler.readRx(p, 1, 4), lambda p: handler.fastSyncReadRx(p, 254, 16)):
         line = port(noise, seconds=0.0005)
         assert call(line)[1] != sdk.COMM_PORT_BUSY
