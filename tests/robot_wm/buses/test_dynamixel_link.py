@@ -1,106 +1,233 @@
-"""What had to be put right about the SDK, against the servos' own codec."""
+"""Requests and replies on a line whose time is made up: however late a reply, it is never taken for that to another request."""
 
-import time
+from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("dynamixel_sdk", reason="needs the extra `serial`")
 
-import dynamixel_sdk as sdk
-
-from robot_wm.buses.dynamixel_port import BoundedPort, PacketHandler
-from robot_wm.buses.dynamixel_table import MODELS, Register, error_words
-from robot_wm.buses.serial_port import SerialPort, latency_timer_ms
+from robot_wm.buses import dynamixel_link, dynamixel_port
+from robot_wm.buses.dynamixel_link import SETTLE, LateReply, Reply, Request, ServoLink
+from robot_wm.buses.dynamixel_table import GOAL_POSITION, HARDWARE_ERROR, PRESENT, PRESENT_LAYOUT, TORQUE_ENABLE
 from robot_wm.errors import BusError
-from sim.dynamixel_packets import Instruction, Packet, encode
+from sim.dynamixel_packets import Instruction, Packet, PacketDecoder, encode, fast_status
 
-headers = st.lists(st.sampled_from([0xFF, 0xFF, 0xFD, 0xFD, 0, 1]), min_size=1, max_size=40).map(bytes)
+MS = 1_000_000  # [ns]
+PERIOD, TIMEOUT = 10 * MS, 5 * MS
+LOST = 10_000 * MS
+BOTH = Request(PRESENT, (1, 2))
 
 
-class Wire:
-    """A serial port that keeps what is written and gives what it was told to."""
+class Line:
+    """A serial port with servos, and its clock. Their position is the number of requests so far.
 
-    path, baud = "wire", 1_000_000
+    `delays` [ns] of the replies to come, 0 when there are no more; `damage` changes the bytes of a reply.
+    """
 
-    def __init__(self, incoming=b""):
-        self.written, self.incoming = b"", incoming
+    path, baud, up = "line", 1_000_000, True
+
+    def __init__(self, delays=()):
+        self.now, self.delays, self.damage = 0, list(delays), lambda data: data
+        self.asked, self.goals, self.coming = [], [], []  # times of requests, of writes; (time, byte)
+
+    def monotonic_ns(self):
+        self.now += 1000
+        return self.now
 
     def clear(self):
-        pass
+        self.coming = [(at, byte) for at, byte in self.coming if at > self.now]
 
     def write(self, data):
-        self.written += data
+        for packet in PacketDecoder().feed(data):
+            if packet.instruction == Instruction.SYNC_WRITE:
+                self.goals.append(self.now)
+            else:
+                self.answer(packet)
         return True
 
+    def answer(self, packet):
+        self.asked.append(self.now)
+        size, ids = packet.parameters[2], packet.parameters[4:]
+        number = np.zeros(1, PRESENT_LAYOUT)
+        number["position"] = len(self.asked)
+        value = number.tobytes() if size == PRESENT.size else bytes([len(self.asked) % 256] * size)
+        if packet.instruction == Instruction.FAST_SYNC_READ:
+            reply = fast_status([bytes([0, id_]) + value for id_ in ids], len(ids))
+        else:
+            reply = b"".join(encode(Packet(id_, Instruction.STATUS, b"\0" + value)) for id_ in ids)
+        at = self.now + (self.delays.pop(0) if self.delays else 0)
+        self.coming += [(at, byte) for byte in self.damage(reply)]
+
     def read(self, deadline, most):
-        data, self.incoming = self.incoming[:most], self.incoming[most:]
-        return data
+        first = min((at for at, _ in self.coming), default=deadline + 1)
+        self.now = max(self.now + 1000, min(first, deadline))
+        come = [byte for at, byte in self.coming if at <= self.now][:most]
+        self.coming = [(at, byte) for at, byte in self.coming if at > self.now]
+        return bytes(come)
 
 
-def port(incoming=b"", seconds=60.0):
-    made = BoundedPort(Wire(incoming))
-    made.deadline = time.monotonic_ns() + round(seconds * 1e9)
-    return made
+def link_on(patch, delays=()):
+    """A link on a `Line`, and the line; late replies are collected in `link.collected`."""
+    line = Line(delays)
+    for module in (dynamixel_link, dynamixel_port):
+        patch.setattr(module, "time", SimpleNamespace(monotonic_ns=line.monotonic_ns))
+    link = ServoLink("line", line.baud)
+    link.serial = link._port.serial = line
+    link.collected = []
+    link.late = link.collected.append
+    return link, line
 
 
-@given(headers)
-def test_what_is_sent_is_stuffed(data):
-    line = port()
-    assert PacketHandler().writeTxOnly(line, 1, 116, len(data), list(data)) == sdk.COMM_SUCCESS
-    assert line.serial.written == encode(Packet(1, Instruction.WRITE, b"\x74\0" + data))
+@pytest.fixture
+def made(monkeypatch):
+    return partial(link_on, monkeypatch)
 
 
-@given(headers)
-def test_stuffing_is_taken_off_what_comes(data):
-    line = port(encode(Packet(1, Instruction.STATUS, b"\0" + data)))
-    assert PacketHandler().readRx(line, 1, len(data)) == (list(data), sdk.COMM_SUCCESS, 0)
+def number_of(reply: Reply) -> int:
+    """Which request the values say that they answer."""
+    values = {
+        int(np.frombuffer(v, PRESENT_LAYOUT)["position"][0]) if reply.request.register is PRESENT else v[0]
+        for v in reply.values
+    }
+    (number,) = values
+    return number
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_end_in_an_answer_or_none_and_never_in_an_exception(noise):
-    handler = PacketHandler()
-    for call in (lambda p: handler.readRx(p, 1, 4), lambda p: handler.fastSyncReadRx(p, 254, 16)):
-        line = port(noise, seconds=0.0005)
-        assert call(line)[1] != sdk.COMM_PORT_BUSY
+def exchange(link, line, request=BOTH):
+    """One call with its bound; its replies, those of earlier calls first."""
+    link.collected.clear()
+    link.bound(line.now + TIMEOUT)
+    try:
+        link.ask(request)
+        return [*link.collected, link.reply()]
+    except BusError:
+        return list(link.collected)
 
 
-def test_after_its_deadline_a_port_gives_nothing_more():
-    line = port(b"abc", seconds=0.0)
-    assert line.readPort(3) == b""
-    assert line.isPacketTimeout()
-    line.deadline = time.monotonic_ns() + 10**10
-    assert line.readPort(-4) == b""  # the SDK asks for it
-    assert line.readPort(2) == b"ab"
+delays = st.one_of(st.integers(0, 2 * PERIOD), st.integers(0, SETTLE - MS), st.just(LOST))
+requests = st.builds(Request, st.sampled_from([PRESENT, HARDWARE_ERROR, TORQUE_ENABLE]), st.just((1, 2)), st.booleans())
 
 
-def test_the_latency_timer_is_read_where_the_adapter_has_one(tmp_path):
-    (tmp_path / "ttyUSB7").mkdir()
-    (tmp_path / "ttyUSB7" / "latency_timer").write_text("16\n")
-    link = tmp_path / "usb-adapter"
-    link.symlink_to(tmp_path / "ttyUSB7")
-    assert latency_timer_ms(str(link), tmp_path) == 16
-    assert latency_timer_ms("/dev/ttyACM0", tmp_path) is None
+@given(steps=st.lists(st.tuples(delays, requests, st.integers(0, PERIOD)), min_size=1, max_size=30))
+def test_a_reply_is_never_taken_for_that_to_another_request(steps):
+    with pytest.MonkeyPatch.context() as patch:
+        link, line = link_on(patch, [delay for delay, _, _ in steps])
+        asked = {}
+        for _, request, pause in steps:
+            replies = exchange(link, line, request)
+            if len(line.asked) > len(asked):
+                asked[len(line.asked)] = request, line.asked[-1]
+            for reply in replies:
+                request_of, sent = asked[number_of(reply)]
+                assert reply.request == request_of
+                assert abs(reply.sent - sent) < MS
+                assert reply.sent <= reply.stamp <= reply.received <= line.now
+            line.now += pause
 
 
-def test_negative_values_are_in_twos_complement():
-    assert Register(102, 2).pack(-2) == b"\xfe\xff"
-    assert Register(116, 4).pack(-1) == b"\xff\xff\xff\xff"
+def test_replies_that_are_always_late_come_one_call_later(made):
+    link, line = made([7 * MS] * 20)
+    numbers = []
+    for k in range(10):
+        line.now = k * PERIOD
+        numbers.append([number_of(reply) for reply in exchange(link, line)])
+    assert numbers == [[], *([k] for k in range(1, 10))]
+    assert link.counts["late"] == 10 and link.counts["timeouts"] == 0
 
 
-def test_hardware_errors_have_words():
-    assert error_words(0) == ""
-    assert error_words(0b100101) == "input voltage, overheating, overload"
-    assert error_words(0b10) == "hardware error bit 1"
+def test_a_late_reply_has_the_stamp_of_its_own_exchange(made):
+    link, line = made([8 * MS])
+    assert exchange(link, line) == []
+    line.now = PERIOD
+    late, fresh = exchange(link, line)
+    assert (late.sent, late.stamp) == (pytest.approx(0, abs=MS / 10), pytest.approx(5 * MS, abs=MS / 10))
+    assert late.received <= fresh.sent < fresh.stamp
 
 
-def test_models_are_told_apart_by_number():
-    assert MODELS[1020].name == "XM430-W350" and MODELS[1020].current_unit == 2.69e-3
-    assert MODELS[1200].fast_firmware == 46 and MODELS[1090].fast_firmware == 0
-    assert len({model.name for model in MODELS.values()}) == len(MODELS)
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_reply_torn_in_two_is_joined(made, fast):
+    size = Request(PRESENT, (1, 2), fast).size
+    for cut in range(1, size):
+        link, line = made([0, LOST])
+        link.ask(Request(PRESENT, (1, 2), fast))
+        line.coming = [(0 if k < cut else 8 * MS, byte) for k, (_, byte) in enumerate(line.coming)]
+        link.bound(TIMEOUT)
+        with pytest.raises(LateReply, match="did not answer yet"):
+            link.reply()
+        line.now = PERIOD
+        assert [number_of(reply) for reply in exchange(link, line)] == [1]
+        assert link.counts["corrupt"] == 0
 
 
-def test_a_port_that_was_never_opened_says_so():
-    with pytest.raises(BusError, match="no connection to nowhere: it was never opened; plug it in"):
-        SerialPort("nowhere", 57600).write(b"x")
+@pytest.mark.parametrize("fast", [False, True])
+def test_after_a_lost_reply_the_line_is_left_alone_until_it_is_settled(made, fast):
+    link, line = made([LOST])
+    replies = []
+    for k in range(8):
+        line.now = k * PERIOD
+        replies += exchange(link, line, Request(PRESENT, (1, 2), fast))
+    assert line.asked[1] - line.asked[0] == pytest.approx(SETTLE, abs=MS)
+    assert [number_of(reply) for reply in replies] == [2, 3, 4]
+    assert link.counts["timeouts"] == 1
+    assert link.fast_failed == 0  # the replies since
+
+
+def test_a_torn_reply_is_lost_when_the_rest_does_not_come(made):
+    link, line = made()
+    line.damage = lambda data: data[:-3]
+    for k in range(6):
+        line.now = k * PERIOD
+        assert exchange(link, line) == []
+    assert link.counts["corrupt"] == 1
+    line.damage = lambda data: data
+    line.now = 2 * SETTLE + PERIOD
+    assert [number_of(reply) for reply in exchange(link, line)] == [len(line.asked)]
+
+
+def test_a_whole_reply_that_is_corrupt_is_asked_for_again_at_once(made):
+    link, line = made()
+    line.damage = lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
+    link.bound(TIMEOUT)
+    with pytest.raises(BusError, match="servo 2 at line: the answer was torn or corrupt"):
+        link.sync_read(PRESENT, (1, 2))
+    line.damage = lambda data: data
+    assert [number_of(reply) for reply in exchange(link, line)] == [2]
+
+
+def test_a_goal_goes_out_as_soon_as_a_late_reply_cannot_be_on_the_line(made):
+    link, line = made([30 * MS])
+    link.bound(TIMEOUT)
+    link.ask(BOTH)
+    link.sync_write(GOAL_POSITION, {1: bytes(4)})
+    assert line.goals[0] - line.asked[0] == pytest.approx(BOTH.line_ns(line.baud), abs=MS / 10)
+    link.sync_write(GOAL_POSITION, {1: bytes(4)})
+    assert line.goals[1] - line.goals[0] < MS / 10
+    line.now = 4 * PERIOD
+    assert [number_of(reply) for reply in exchange(link, line)] == [1, 2]
+
+
+def test_a_goal_waits_for_a_reply_that_is_on_the_line(made):
+    link, line = made([1 * MS])
+    link.bound(TIMEOUT)
+    link.ask(BOTH)
+    link.sync_write(GOAL_POSITION, {1: bytes(4)})
+    assert line.goals[0] - line.asked[0] == pytest.approx(MS, abs=MS / 10)
+    assert number_of(link.reply()) == 1
+
+
+def test_what_must_go_out_at_once_waits_for_nothing(made):
+    link, line = made([LOST])
+    link.bound(TIMEOUT)
+    link.ask(BOTH)
+    link.sync_write(TORQUE_ENABLE, {1: b"\0"}, at_once=True)
+    assert line.goals[0] - line.asked[0] < MS / 10
+
+
+def test_a_line_is_held_longer_by_more_servos_and_at_a_lower_rate():
+    six = Request(PRESENT, tuple(range(6)))
+    assert six.line_ns(57_600) > six.line_ns(1_000_000) > BOTH.line_ns(1_000_000)
+    assert six.line_ns(57_600) == pytest.approx(2e6 + 6 * 508e3 + (20 + 126) * 10 / 57_600 * 1e9, rel=1e-6)
