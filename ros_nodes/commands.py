@@ -194,8 +194,6 @@ def _board(bus: str, faults: str, socket: str, seed: int, bundle: Path) -> tuple
     arguments = ["--socket", socket, "--link", port, "--seed", str(seed), "--with-parent"]
     options: dict[str, Any] = {"port": port}
     efforts = emulated_efforts(bus, load_contract(bundle / "contract.yaml").action)
-    if bus == "dynamixel":
-        options["timeout_s"] = 0.02  # its answers bear no number: one that a loaded machine delays cannot be used later
     if efforts:
         options["effort_scale"] = efforts
         arguments += ["--effort-scale", json.dumps(efforts)]

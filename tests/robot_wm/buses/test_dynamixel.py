@@ -1,5 +1,7 @@
 """The maker's SDK on a real pty, with servos emulated behind it. Bounds on time are wide: they show that a call ends, not when."""
 
+import contextlib
+import threading
 import time
 from itertools import pairwise
 
@@ -10,6 +12,8 @@ pytest.importorskip("dynamixel_sdk", reason="needs the extra `serial`")
 
 from conftest import slider_contract
 from robot_wm.buses.dynamixel import DynamixelBus
+from robot_wm.buses.dynamixel_health import ROTATION
+from robot_wm.buses.dynamixel_link import LateReply
 from robot_wm.buses.dynamixel_table import BUS_WATCHDOG, HARDWARE_ERROR, OPERATING_MODE, TORQUE_ENABLE
 from robot_wm.buses.loopback import LoopbackBus
 from robot_wm.contract import parse_contract
@@ -186,6 +190,161 @@ def test_a_setpoint_that_is_not_finite_never_reaches_the_wire(servos, value):
     with pytest.raises(BusError, match="not finite for shoulder"):
         bus.write(np.array([value, 0.0]))
     assert bus.figures()["bytes_out"] == before
+
+
+def until_only_readings(bus, monkeypatch):
+    """From now on the bus asks for nothing but readings, and no reply is outstanding."""
+    monkeypatch.setattr("robot_wm.buses.dynamixel_reader.HEALTH_EVERY", 2**62)
+    while until_read(bus) or bus.session.link.outstanding is not None:
+        pass
+
+
+class Delay:
+    """Replies of a running emulator are kept back until `release`."""
+
+    def __init__(self, emulator, monkeypatch):
+        monkeypatch.setattr("robot_wm.buses.dynamixel_link.SETTLE", 120_000_000_000)  # on a loaded machine
+        self.emulator, self.kept, self.answer = emulator, [], emulator.device.receive
+        emulator.device.receive = self.keep
+
+    def keep(self, data, now):
+        answer = self.answer(data, now)
+        if answer:
+            self.kept.append(answer)
+        return b""
+
+    def wait(self):
+        """Until there is a reply to keep."""
+        end = time.monotonic() + 60
+        while not self.kept:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    def release(self, bytes_=None):
+        """Let the oldest reply go, or only so many bytes of it, and see it arrive."""
+        self.wait()
+        reply = self.kept.pop(0)
+        if bytes_ is not None:
+            self.kept.insert(0, reply[bytes_:])
+            reply = reply[:bytes_]
+        self.emulator._send(reply)
+
+    def end(self):
+        self.emulator.device.receive = self.answer
+
+
+def test_a_late_reading_comes_one_call_later_with_its_own_stamp_and_value(servos, monkeypatch):
+    emulator, physics, bus = servos(bus={"timeout_s": 0.02})
+    bus.open()
+    bus.enable()
+    until_only_readings(bus, monkeypatch)
+    delay = Delay(emulator, monkeypatch)
+    asked = []
+    for k in range(5):
+        physics.position[:] = 0.1 * k, -0.1 * k
+        asked.append(time.monotonic_ns())
+        if not k:
+            with pytest.raises(BusError, match="did not answer yet"):
+                bus.read()
+        else:
+            state = bus.read()
+            assert state.position == pytest.approx([0.1 * (k - 1), -0.1 * (k - 1)], abs=TURN / 4096)
+            assert asked[k - 1] < state.stamp < time.monotonic_ns()
+        goals = emulator.device.counts["goals"]
+        bus.write(np.array([0.01 * k, 0.0]))  # the servos are not kept waiting
+        end = time.monotonic() + 60
+        while emulator.device.counts["goals"] == goals:
+            assert time.monotonic() < end
+        delay.release(10)
+        delay.release()
+    assert bus.figures()["timeouts"] == bus.figures()["corrupt"] == 0
+
+
+def test_a_reading_in_two_halves_is_joined(servos, monkeypatch):
+    emulator, physics, bus = servos(bus={"timeout_s": 0.02})
+    bus.open()
+    until_only_readings(bus, monkeypatch)
+    delay = Delay(emulator, monkeypatch)
+    physics.position[:] = 0.75, -0.25
+    for bytes_ in (0, 10, 7):
+        with pytest.raises(BusError, match="did not answer yet"):
+            bus.read()
+        delay.release(bytes_)
+    delay.release()
+    assert bus.read().position == pytest.approx([0.75, -0.25], abs=TURN / 4096)
+
+
+def test_late_health_is_taken_for_what_it_is(servos, monkeypatch):
+    emulator, _, bus = servos(bus={"timeout_s": 0.02})
+    bus.open()
+    monkeypatch.setattr("robot_wm.buses.dynamixel_reader.HEALTH_EVERY", 0)
+    delay = Delay(emulator, monkeypatch)
+    seen, end = set(), time.monotonic() + 60
+    while len(seen) < 4:
+        assert time.monotonic() < end
+        with contextlib.suppress(LateReply):
+            assert bus.read().position == pytest.approx([0.0, 0.0], abs=TURN / 4096)
+        delay.release()
+        assert bus.fault() is None
+        seen |= bus.session.health.asked.keys() & set(ROTATION)
+    assert (bus.session.health.voltage(1), bus.session.health.temperature(0)) == (12.0, 35)
+
+
+def test_the_torque_goes_off_at_once_though_a_reply_is_outstanding_and_a_late_answer_confirms_it(servos, monkeypatch):
+    emulator, physics, bus = servos(bus={"timeout_s": 0.03})
+    bus.open()
+    bus.enable()
+    until_only_readings(bus, monkeypatch)
+    delay = Delay(emulator, monkeypatch)
+    with pytest.raises(BusError, match="did not answer yet"):
+        bus.read()
+    with pytest.raises(BusError, match="did not answer yet"):
+        bus.disable()
+    end = time.monotonic() + 60
+    while physics.enabled:
+        assert time.monotonic() < end
+    delay.release()  # the reading
+    with pytest.raises(BusError, match="did not answer yet"):
+        bus.disable()
+    delay.release()  # Torque Enable
+    bus.disable()
+    assert bus.fault() is None
+
+
+def test_a_reply_that_is_late_does_not_keep_the_torque_from_coming_on(servos, monkeypatch):
+    emulator, physics, bus = servos(bus={"timeout_s": 0.02})
+    bus.open()
+    until_only_readings(bus, monkeypatch)
+    delay = Delay(emulator, monkeypatch)
+    with pytest.raises(BusError, match="did not answer yet"):
+        bus.read()
+    delay.wait()
+    delay.end()
+    delay.release()
+    monkeypatch.setattr("robot_wm.buses.dynamixel.ENABLE_PATIENCE", 20_000_000_000)  # on a loaded machine
+    bus.enable()
+    assert physics.enabled and bus.fault() is None
+
+
+def test_servos_are_met_though_every_reply_comes_after_its_call(servos, monkeypatch):
+    emulator, _, bus = servos(bus={"timeout_s": 0.01, "open_timeout_s": 60.0})
+    delay = Delay(emulator, monkeypatch)
+    stop = threading.Event()
+
+    def release_late():
+        while not stop.wait(0.02):
+            if delay.kept:
+                delay.release()
+
+    thread = threading.Thread(target=release_late)
+    thread.start()
+    try:
+        bus.open()
+    finally:
+        stop.set()
+        thread.join()
+        delay.end()
+    assert [servo.model.name for servo in bus.session.servos] == ["XM430-W350", "XM430-W350"]
 
 
 def test_a_missing_id_is_told_with_those_that_answer(servos):
