@@ -37,12 +37,18 @@ class Request:
     register: Register
     ids: tuple[int, ...]
     fast: bool = False
+    extra: int = 0  # bytes read beyond the register: a length that tells its reply from those given up
+
+    @property
+    def width(self) -> int:
+        """Bytes read of each servo."""
+        return self.register.size + self.extra
 
     @property
     def size(self) -> int:
         """Bytes of the reply, without stuffing."""
         servos = len(self.ids)
-        return 8 + servos * (self.register.size + 4) if self.fast else servos * (self.register.size + 11)
+        return 8 + servos * (self.width + 4) if self.fast else servos * (self.width + 11)
 
     def line_ns(self, baud: int) -> int:
         """How long request and reply may hold the line [ns]."""
@@ -95,6 +101,11 @@ class ServoLink:
         found, _ = self._send(self._handler.broadcastPing)
         return sorted(int(id_) for id_ in found)
 
+    @property
+    def given_up(self) -> int:
+        """Replies that may still come, though nobody waits for them."""
+        return self.counts["timeouts"] + self.counts["corrupt"]
+
     def sync_read(self, register: Register, ids: Iterable[int], fast: bool = False) -> list[bytes]:
         """A register of several servos, in their order. Raises LateReply; BusError naming the id where it is known."""
         self.ask(Request(register, tuple(ids), fast))
@@ -106,9 +117,7 @@ class ServoLink:
         self._port.drop()
         ids = list(request.ids)
         sent = time.monotonic_ns()
-        self._tell(
-            self._handler.syncReadTx, request.register.address, request.register.size, ids, len(ids), request.fast
-        )
+        self._tell(self._handler.syncReadTx, request.register.address, request.width, ids, len(ids), request.fast)
         self.outstanding, self._sent = request, sent
 
     def reply(self) -> Reply:
@@ -124,7 +133,7 @@ class ServoLink:
         self.outstanding, self.fast_failed = None, 0
         self.counts["replies"] += len(parameters)
         self._judge(request, [p[0] for p in parameters])
-        return Reply(request, self._sent, time.monotonic_ns(), [p[1:] for p in parameters])
+        return Reply(request, self._sent, time.monotonic_ns(), [p[1 : 1 + request.register.size] for p in parameters])
 
     def settle(self) -> None:
         """Wait until nothing is outstanding; a reply that comes is given to `late`. Raises LateReply when the bound is first."""
@@ -160,14 +169,14 @@ class ServoLink:
         """Error and value of each servo."""
         found = []
         for id_ in request.ids:
-            parameters, result = self._handler.status(self._port, id_, 1 + request.register.size)
+            parameters, result = self._handler.status(self._port, id_, 1 + request.width)
             if result != COMM_SUCCESS:
                 self._fail(request, result, f"servo {id_}")
             found.append(parameters)
         return found
 
     def _fast_parameters(self, request: Request) -> list[bytes]:
-        block = request.register.size + 4  # error, id, value, CRC (2)
+        block = request.width + 4  # error, id, value, CRC (2)
         data, result = self._handler.status(self._port, BROADCAST_ID, block * len(request.ids) - 2)
         if result != COMM_SUCCESS:
             self._fail(request, result, "servos")

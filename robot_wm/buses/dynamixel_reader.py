@@ -12,6 +12,7 @@ from robot_wm.buses.dynamixel_table import BUS_WATCHDOG, HARDWARE_ERROR, PRESENT
 from robot_wm.errors import BusError
 from robot_wm.timebase import NS_PER_S
 
+LENGTHS = 4  # of readings, used in turn after each reply given up; the registers behind PRESENT can all be read
 HEALTH_EVERY = NS_PER_S // 20  # [ns] one register of the rotation
 
 
@@ -41,7 +42,7 @@ class ServoReader:
             if not (
                 self._readings and self._health_due()
             ):  # else it is the turn of the health, however late all replies are
-                link.ask(Request(PRESENT, session.ids, session.fast))
+                link.ask(Request(PRESENT, session.ids, session.fast, link.given_up % LENGTHS))
                 self._take(link.reply())
         except BusError:
             if not self._readings:

@@ -40,6 +40,11 @@ def arm_contract(mode="effort", limit=3.0):
     return slider_contract(observations=observed, action=action, safety=safety)
 
 
+@pytest.fixture(autouse=True)
+def _loaded_machine(monkeypatch):
+    monkeypatch.setattr("robot_wm.buses.dynamixel.ENABLE_PATIENCE", 1_000_000_000)
+
+
 @pytest.fixture
 def servos(tmp_path):
     """A function that starts emulated servos and gives them, their physics and a bus for them."""

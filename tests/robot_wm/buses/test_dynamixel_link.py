@@ -54,7 +54,11 @@ class Line:
         size, ids = packet.parameters[2], packet.parameters[4:]
         number = np.zeros(1, PRESENT_LAYOUT)
         number["position"] = len(self.asked)
-        value = number.tobytes() if size == PRESENT.size else bytes([len(self.asked) % 256] * size)
+        value = (
+            number.tobytes() + bytes(size - PRESENT.size)
+            if size >= PRESENT.size
+            else bytes([len(self.asked) % 256] * size)
+        )
         if packet.instruction == Instruction.FAST_SYNC_READ:
             reply = fast_status([bytes([0, id_]) + value for id_ in ids], len(ids))
         else:
@@ -102,7 +106,8 @@ def exchange(link, line, request=BOTH):
     link.collected.clear()
     link.bound(line.now + TIMEOUT)
     try:
-        link.ask(request)
+        link.settle()
+        link.ask(request() if callable(request) else request)
         return [*link.collected, link.reply()]
     except BusError:
         return list(link.collected)
@@ -146,6 +151,20 @@ def test_a_late_reply_has_the_stamp_of_its_own_exchange(made):
     late, fresh = exchange(link, line)
     assert (late.sent, late.stamp) == (pytest.approx(0, abs=MS / 10), pytest.approx(5 * MS, abs=MS / 10))
     assert late.received <= fresh.sent < fresh.stamp
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@given(first=st.integers(51, 240), next_=st.integers(0, 40))
+def test_a_reading_that_was_given_up_is_known_by_its_length(fast, first, next_):
+    with pytest.MonkeyPatch.context() as patch:
+        link, line = link_on(patch, [first * MS, next_ * MS])
+        asked = []
+        for k in range(30):
+            line.now = k * PERIOD
+            for reply in exchange(link, line, lambda: Request(PRESENT, (1, 2), fast, link.given_up % 4)):
+                asked.append(number_of(reply))
+                assert abs(reply.sent - line.asked[asked[-1] - 1]) < MS
+        assert asked[0] == 2 and asked == sorted(asked)
 
 
 @pytest.mark.parametrize("fast", [False, True])
