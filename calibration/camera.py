@@ -12,7 +12,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from calibration.files import Calibration, replace_text
+from calibration.files import replace_text
+from robot_wm.calibration_file import Calibration
 from robot_wm.errors import CalibrationError
 from robot_wm.messages import FloatArray
 

@@ -87,9 +87,9 @@ def handeye(
     import numpy as np
 
     from calibration.camera import from_calibration
-    from calibration.files import read
     from calibration.handeye import solve, to_calibration
     from calibration.poses import matched
+    from robot_wm.calibration_file import read
 
     lens_file = read(intrinsics)
     if lens_file.kind != "camera":

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from calibration.files import Calibration
 from calibration.lag import BLOCKS, Lag, best_lag, gram, jackknife
+from robot_wm.calibration_file import Calibration
 from robot_wm.errors import CalibrationError
 from robot_wm.messages import FloatArray
 

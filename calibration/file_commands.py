@@ -43,7 +43,7 @@ def check(
     """Say whether a robot with this serial number would arm with a file; exit status 1 if not."""
     from dataclasses import asdict
 
-    from calibration.files import require_fit
+    from robot_wm.calibration_file import require_fit
     from robot_wm.cli import emit
 
     emit(asdict(require_fit(file, kind, serial)) | {"fit_to_arm": True}, json_, title=str(file))

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from calibration.files import Calibration
+from robot_wm.calibration_file import Calibration
 from robot_wm.errors import CalibrationError
 from robot_wm.messages import FloatArray
 

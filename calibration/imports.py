@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from calibration.files import Calibration
-from calibration.joints import JointZero
+from robot_wm.calibration_file import Calibration
 from robot_wm.errors import CalibrationError
 from robot_wm.field_reader import FieldReader
+from robot_wm.joint_zero import JointZero
 
 LEROBOT = ("id", "drive_mode", "homing_offset", "range_min", "range_max")
 # Of a servo that turns the other way: LeRobot inverts Feetech readings itself, a Dynamixel inverts its own.

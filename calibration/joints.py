@@ -14,34 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from calibration.files import Calibration
+from robot_wm.calibration_file import Calibration
 from robot_wm.errors import CalibrationError
+from robot_wm.joint_zero import WHOLE_TURN, JointZero
 from robot_wm.messages import FloatArray
 
-WHOLE_TURN = 2 * math.pi
 NEAR_STOP = math.radians(5.0)  # a visit is a stay within this of the end of what was swept
 RESTING = math.radians(0.5)  # in a window of DWELL_S it moves less than this: it rests
 DWELL_S = 0.3
 FREE_GAP = math.radians(5.0)  # of the period must stay outside the range, or there is no place for the wrap
 SMALLEST_SWEEP = math.radians(10.0)
-
-
-@dataclass(frozen=True)
-class JointZero:
-    """How a reading becomes a position; all angles in radians."""
-
-    direction: float  # 1, or -1 where the encoder counts against the joint
-    centre_rad: float  # reading in the middle of the range, in [0, period)
-    centre_position_rad: float  # joint position there
-    low_rad: float  # joint positions at the end stops
-    high_rad: float
-    period_rad: float  # after how much the reading repeats
-
-    def position(self, reading: FloatArray) -> FloatArray:
-        """Joint positions [rad] of encoder readings [rad], any shape; without a jump anywhere within the range."""
-        half = self.period_rad / 2
-        away = np.mod(np.asarray(reading) - self.centre_rad + half, self.period_rad) - half
-        return np.asarray(self.direction * away + self.centre_position_rad)
 
 
 @dataclass(frozen=True)
@@ -142,11 +124,6 @@ def to_calibration(sweeps: Mapping[str, Sweep], serial: str) -> Calibration:
     return Calibration(
         "joints", serial, f"sweep between end stops, at least {visits} visits each", math.degrees(worst), values
     )
-
-
-def from_calibration(calibration: Calibration) -> dict[str, JointZero]:
-    """The joints of a calibration file by name."""
-    return {joint: JointZero(**values) for joint, values in calibration.values.items()}
 
 
 def _ends(angle: FloatArray, rests: FloatArray, joint: str) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from calibration.files import Calibration
+    from robot_wm.calibration_file import Calibration
 
 Serial = Annotated[str, typer.Option(help="Serial number of the hardware that this is true for.")]
 Out = Annotated[Path, typer.Option(help="Calibration file to write.")]
@@ -25,7 +25,8 @@ ImageTopic = Annotated[str, typer.Option(help="Topic of the camera, in a bag.")]
 
 def finish(calibration: Calibration, out: Path, figures: dict[str, Any], json_: bool) -> None:
     """Write the file and print what was found, and whether a robot would arm with it."""
-    from calibration.files import BOUNDS, write
+    from calibration.files import write
+    from robot_wm.calibration_file import BOUNDS
     from robot_wm.cli import emit
 
     bound = BOUNDS[calibration.kind]

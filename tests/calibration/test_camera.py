@@ -7,7 +7,8 @@ import yaml
 
 from board_pictures import BOARD, TRUTH, centred, poses, render, rotation
 from calibration.camera import Board, calibrate, detect, from_calibration, to_calibration, write_camera_info
-from calibration.files import require_fit, write
+from calibration.files import write
+from robot_wm.calibration_file import require_fit
 from robot_wm.errors import CalibrationError
 
 SIZE = (TRUTH.width, TRUTH.height)

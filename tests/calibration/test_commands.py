@@ -10,11 +10,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from board_pictures import BOARD_IN_BASE, CAMERA, look, poses, render
-from calibration.files import read, require_fit
 from moving_camera import joint, pictures, wave
 from one_joint import HIGH, LOW, Encoder, drive, model, press, simulate
 from robot_wm.bags.types import typestore
 from robot_wm.bags.writer import BagWriter
+from robot_wm.calibration_file import read, require_fit
 from robot_wm.cli import main
 from robot_wm.contract import parse_contract
 from robot_wm.messages import Applied, JointState

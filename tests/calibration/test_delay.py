@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from calibration.delay import Log, identify, to_calibration
-from calibration.files import read, require_fit, write
+from calibration.files import write
 from one_joint import STEP, drive
 from robot_wm.bags.reader import open_bag
+from robot_wm.calibration_file import read, require_fit
 from robot_wm.errors import CalibrationError
 from robot_wm.timebase import NS_PER_S
 

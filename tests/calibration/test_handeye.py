@@ -8,8 +8,9 @@ from scipy.spatial.transform import Rotation
 
 from board_pictures import BOARD, BOARD_IN_BASE, CAMERA, TO_MIDDLE, TRUTH, look, render
 from calibration.camera import detect
-from calibration.files import require_fit, write
+from calibration.files import write
 from calibration.handeye import pose, second_axis, solve, to_calibration
+from robot_wm.calibration_file import require_fit
 from robot_wm.errors import CalibrationError
 
 

@@ -9,10 +9,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calibration.files import read, require_fit, write
+from calibration.files import write
 from calibration.imports import import_easy_handeye2, import_lerobot
-from calibration.joints import from_calibration
+from robot_wm.calibration_file import read, require_fit
 from robot_wm.errors import CalibrationError
+from robot_wm.joint_zero import joint_zeros
 
 LEROBOT = {
     "shoulder_pan": {"id": 1, "drive_mode": 0, "homing_offset": -710, "range_min": 884, "range_max": 3320},
@@ -49,7 +50,7 @@ def put(tmp_path):
 
 def test_lerobot_joints_read_as_its_own_degrees(put, tmp_path):
     imported = import_lerobot(put(LEROBOT), "so101-3", residual=0.15)
-    joints = from_calibration(read(write(tmp_path / "joints.yaml", imported)))
+    joints = joint_zeros(read(write(tmp_path / "joints.yaml", imported)))
     ticks = np.array([884, 2102, 3320])
     degrees = np.degrees(joints["shoulder_pan"].position(ticks * 2 * math.pi / 4096))
     assert degrees == pytest.approx((ticks - 2102) * 360 / 4096)

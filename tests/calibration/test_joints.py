@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.files import parse, read, write
-from calibration.joints import JointZero, from_calibration, resting, sweep, to_calibration, unwrap
+from calibration.files import write
+from calibration.joints import resting, sweep, to_calibration, unwrap
 from one_joint import HIGH, LOW, Encoder, model, press, simulate
+from robot_wm.calibration_file import parse, read
 from robot_wm.errors import CalibrationError
+from robot_wm.joint_zero import JointZero, joint_zeros
 
 TENTH = math.radians(0.1)
 
@@ -85,7 +87,7 @@ def test_the_file_gives_the_same_positions(log, tmp_path):
     reading = Encoder(-1.0, 1.0).read(truth)
     found = sweep(times, reading, effort=-effort, low=math.radians(LOW))
     back = read(write(tmp_path / "joints.yaml", to_calibration({"joint": found}, "arm-1")))
-    assert from_calibration(back)["joint"] == found.zero
+    assert joint_zeros(back)["joint"] == found.zero
     assert back.residual < 0.1
     assert (back.unit, back.serial) == ("deg", "arm-1")
 

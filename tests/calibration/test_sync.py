@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.files import require_fit, write
+from calibration.files import write
 from calibration.image_motion import image_turns
 from calibration.sync import Turns, find_offset, to_calibration, turns_of
 from moving_camera import camera, joint, pictures, wave
 from one_joint import drive
+from robot_wm.calibration_file import require_fit
 from robot_wm.errors import CalibrationError
 
 THREE_MS = 3e-3

@@ -10,7 +10,7 @@ from robot_wm.field_reader import FieldReader
 Form = int | type | None  # str, float, a number of numbers, or None: a number that may be unknown (null)
 Check = Callable[[FieldReader, dict[str, Any]], dict[str, Any]]
 
-JOINT: dict[str, Form] = {  # see calibration/joints.py
+JOINT: dict[str, Form] = {  # see robot_wm/joint_zero.py
     "direction": float,
     "centre_rad": float,
     "centre_position_rad": float,
