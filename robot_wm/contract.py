@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from robot_wm.contract_calibration import CalibrationEntry, parse_calibrations
 from robot_wm.errors import ContractError
 from robot_wm.field_reader import FieldReader, short
 
@@ -83,6 +84,7 @@ class Safety:
     hold_s: float = 1.0  # holding for this long: damp
     hold_effort: tuple[float, ...] = ()  # effort mode: what hold sends; empty: zero
     damping: tuple[float, ...] = ()  # effort mode: damp sends -damping * velocity; empty: zero effort
+    voltage: tuple[float, ...] = ()  # lowest and highest supply [V] to arm with; empty: any
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Contract:
     safety: Safety = field(default_factory=Safety)
     reward: Reward = field(default_factory=Reward)
     costs: Costs = field(default_factory=Costs)
+    calibration: dict[str, CalibrationEntry] = field(default_factory=dict)  # kind → file
     episode_s: float = 10.0
     mirrored: bool = False  # negating all observations and actions gives a true motion of equal reward
 
@@ -200,11 +203,19 @@ def load_contract(path: Path | str) -> Contract:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: is not YAML: {str(error).splitlines()[0]}") from error
-    return parse_contract(data, str(path))
+    return parse_contract(data, str(path), path.resolve().parent)
 
 
-def parse_contract(data: Any, source: str = "contract") -> Contract:
-    """Build a validated contract from plain data; `source` names it in errors. Raises ContractError."""
+def parse_contract(data: Any, source: str = "contract", folder: Path | None = None) -> Contract:
+    """Build a validated contract from plain data.
+
+    Args:
+        source: names it in errors.
+        folder: where relative paths begin; None: they are left as they are.
+
+    Raises:
+        ContractError: naming the field that is missing, unknown or wrong.
+    """
     reader = FieldReader(source)
     table = reader.table(data, "", Contract, required=("name", "model_hz", "observations", "action"))
     items = reader.listing(table["observations"], "observations")
@@ -228,6 +239,7 @@ def parse_contract(data: Any, source: str = "contract") -> Contract:
         safety=_safety(reader, table.get("safety") or {}),
         reward=_reward(reader, table.get("reward") or {}),
         costs=_costs(reader, table.get("costs") or {}, action.size),
+        calibration=parse_calibrations(reader, table.get("calibration") or {}, folder),
         episode_s=reader.number(table.get("episode_s", 10.0), "episode_s", above=0.0),
         mirrored=mirrored,
     )
@@ -322,8 +334,16 @@ def _safety(reader: FieldReader, data: Any) -> Safety:
         velocity=velocity,
         hold_effort=reader.numbers(table.get("hold_effort") or (), "safety.hold_effort"),
         damping=reader.numbers(table.get("damping") or (), "safety.damping"),
+        voltage=_voltage(reader, table.get("voltage") or ()),
         **times,
     )
+
+
+def _voltage(reader: FieldReader, data: Any) -> tuple[float, ...]:
+    bounds = reader.numbers(data, "safety.voltage", at_least=0.0)
+    if bounds and not (len(bounds) == 2 and bounds[0] < bounds[1]):
+        raise reader.fail("safety.voltage", f"must be [lowest, highest] in V, got {short(list(bounds))}")
+    return bounds
 
 
 def _reward(reader: FieldReader, data: Any) -> Reward:

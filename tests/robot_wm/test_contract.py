@@ -6,11 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bag_tools import robot, robot_data
 from robot_wm.contract import load_contract, parse_contract, tighten
+from robot_wm.contract_calibration import CalibrationEntry
 from robot_wm.errors import ContractError
 
 names = st.text("abcdefghij_", min_size=1, max_size=8)
@@ -117,6 +119,8 @@ NOT_FACING = {
     "safety.position": {"elbow": [-1.0, 1.0]},
     "safety.velocity": {"elbow": 3.0},
     "safety.plan_stale_s": 0.3,
+    "safety.voltage": [11.0, 13.0],
+    "calibration": {"joints": {"file": "joints.yaml", "serial": "ARM-7"}},
     "reward.topic": "score",
     "costs.action": [0.1, 0.0],
     "costs.change": [0.0, 0.2],
@@ -294,3 +298,39 @@ def test_limits_may_only_be_tightened():
     assert tight.hash == robot().hash
     with pytest.raises(ContractError, match="limits may only be tightened"):
         tighten(robot(), (-9.0, -1.0), (1.0, 1.0))
+
+
+def test_calibration_files_are_looked_for_beside_the_contract_wherever_it_is_read_from(tmp_path, monkeypatch):
+    path = tmp_path / "robot" / "contract.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        yaml.safe_dump(changed("calibration", {"delay": {"file": "calibration/delay.yaml", "stale_days": 30}}))
+    )
+    monkeypatch.chdir(tmp_path / "robot")
+    entry = load_contract("contract.yaml").calibration["delay"]
+    assert entry == CalibrationEntry(str(path.parent / "calibration" / "delay.yaml"), "", 30.0)
+    absolute = changed("calibration.delay", {"file": "/etc/robot/delay.yaml"})
+    assert parse_contract(absolute, folder=tmp_path).calibration["delay"].file == "/etc/robot/delay.yaml"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "calibration.legs",
+            {"file": "l.yaml"},
+            r"calibration\.legs: is no kind of calibration; there are joints, camera",
+        ),
+        ("calibration.joints", "j.yaml", r"calibration\.joints: must be a table"),
+        ("calibration.joints", {}, r"calibration\.joints\.file: is missing"),
+        ("calibration.joints", {"file": " "}, r"calibration\.joints\.file: is empty"),
+        ("calibration.joints", {"file": "j", "stale": 1}, r"calibration\.joints\.stale: unknown field; known are file"),
+        ("calibration.joints", {"file": "j", "stale_days": 0}, r"calibration\.joints\.stale_days: must be above 0"),
+        ("calibration.camera", {"file": "c"}, r"calibration\.camera\.serial: is missing; no motor bus tells"),
+        ("safety.voltage", [13.0], r"safety\.voltage: must be \[lowest, highest\] in V"),
+        ("safety.voltage", [13.0, 11.0], r"safety\.voltage: must be \[lowest, highest\] in V"),
+    ],
+)
+def test_what_arming_asks_for_is_validated_by_name(path, value, message):
+    with pytest.raises(ContractError, match=message):
+        parse_contract(changed(path, value))
