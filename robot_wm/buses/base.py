@@ -7,11 +7,12 @@ plugs in without anyone importing it.
 from __future__ import annotations
 
 import inspect
+import json
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
 
 from robot_wm.contract import Contract
-from robot_wm.errors import BusError
+from robot_wm.errors import BusError, RunError
 from robot_wm.messages import FloatArray, JointState
 
 BUSES = "robot_wm.buses"
@@ -54,7 +55,10 @@ class MotorBus(Protocol):
 
 @runtime_checkable
 class ReportingBus(Protocol):
-    """A motor bus that has figures for diagnostics: counters, temperatures, voltage."""
+    """A motor bus that has figures for diagnostics: counters, temperatures.
+
+    Those that arming asks for bear these names, where they are known: `hardware_id`, `voltage` [V], `clock_uncertainty_us`.
+    """
 
     def figures(self) -> dict[str, float | str]:
         """What is known now; asks nothing, and may be called from another thread than the loop's."""
@@ -84,6 +88,22 @@ def open_bus(name: str, contract: Contract, **options: Any) -> MotorBus:
     return bus
 
 
+def bus_options(name: str) -> tuple[str, ...]:
+    """The options that the bus registered as `name` takes. Raises BusError when it is unknown."""
+    return tuple(inspect.signature(_registered(BUSES, "motor bus", name)).parameters)[1:]
+
+
+def read_options(text: str, name: str) -> dict[str, Any]:
+    """A plug-in's options from JSON. Raises RunError naming the parameter `name`."""
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        raise RunError(f"parameter {name}: {text!r} is not JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise RunError(f"parameter {name}: a JSON object is needed, got {text!r}")
+    return options
+
+
 def open_sensors(name: str, contract: Contract, **options: Any) -> SensorStream:
     """Build and open the sensor stream registered as `name`. Raises BusError as `open_bus` does."""
     sensors = cast(SensorStream, _build(SENSORS, "sensor stream", name, contract, options))
@@ -92,16 +112,20 @@ def open_sensors(name: str, contract: Contract, **options: Any) -> SensorStream:
 
 
 def _build(group: str, what: str, name: str, contract: Contract, options: dict[str, Any]) -> Any:
-    known = {entry.name: entry for entry in entry_points(group=group)}
-    if name not in known:
-        raise BusError(f"unknown {what} {name!r}; installed are {', '.join(sorted(known)) or 'none'}")
-    try:
-        kind = known[name].load()
-    except ImportError as error:
-        raise BusError(f"{what} {name!r} needs a package that is not installed: {error}") from error
+    kind = _registered(group, what, name)
     try:
         inspect.signature(kind).bind(contract, **options)
     except TypeError as error:
         takes = [key for key in inspect.signature(kind).parameters if key != "contract"]
         raise BusError(f"{what} {name!r}: {error}; its options are {', '.join(takes) or 'none'}") from error
     return kind(contract, **options)
+
+
+def _registered(group: str, what: str, name: str) -> Any:
+    known = {entry.name: entry for entry in entry_points(group=group)}
+    if name not in known:
+        raise BusError(f"unknown {what} {name!r}; installed are {', '.join(sorted(known)) or 'none'}")
+    try:
+        return known[name].load()
+    except ImportError as error:
+        raise BusError(f"{what} {name!r} needs a package that is not installed: {error}") from error

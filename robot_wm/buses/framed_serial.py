@@ -31,7 +31,7 @@ class FramedSerialBus:
 
     Args:
         port, baud: of the serial port; `/dev/serial/by-id/...` names a board wherever it is plugged in.
-        joints, position_scale, position_offset, effort_scale: see `JointMap`.
+        joints, position_scale, position_offset, effort_scale, position_wrap: see `JointMap`.
         hardware_id: refuse any other board; empty: take any.
         timeout_s: bound of every call but `open`; 0: half a motor period, 20 ms at most. `enable` takes 0.1 s at most: nothing
             moves yet, and an answer that is late must not be an e-stop.
@@ -48,12 +48,15 @@ class FramedSerialBus:
         position_scale: Mapping[str, float] | None = None,
         position_offset: Mapping[str, float] | None = None,
         effort_scale: Mapping[str, float] | None = None,
+        position_wrap: Mapping[str, Sequence[float]] | None = None,
         hardware_id: str = "",
         timeout_s: float = 0.0,
         open_timeout_s: float = 3.0,
         longest_watchdog_s: float = 0.5,
     ) -> None:
-        self.map = JointMap(contract, joints, position_scale or {}, position_offset or {}, effort_scale or {})
+        self.map = JointMap(
+            contract, joints, position_scale or {}, position_offset or {}, effort_scale or {}, position_wrap
+        )
         self.names = self.map.names
         self.session = Session(SerialLink(port, baud), self._check)
         self._hardware_id = hardware_id

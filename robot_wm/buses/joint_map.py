@@ -16,6 +16,8 @@ class JointMap:
     """Joint order and units of one board.
 
     position [SI] = position_scale × board + position_offset, velocity = position_scale × board, effort = effort_scale × board.
+    Where readings repeat (`position_wrap`), position is the one that lies nearest to the middle of the joint's range, and what
+    is commanded takes the turn in which the joint was read last.
 
     Args:
         joints: names in the board's order, those with motors first; None: the actions, then the other joints observed.
@@ -23,6 +25,7 @@ class JointMap:
         position_offset: where the board's zero is [SI], by joint; absent: 0.
         effort_scale: SI units per board unit, by joint; absent: 1.
         most: joints that a board may have.
+        position_wrap: position in the middle of the range and after how much readings repeat, both [SI], by joint; absent: never.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class JointMap:
         position_offset: Mapping[str, float],
         effort_scale: Mapping[str, float],
         most: int = MAX_JOINTS,
+        position_wrap: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         actions = contract.action.names
         observed = [name for o in contract.observations if o.field != "data" for name in o.names]
@@ -50,6 +54,10 @@ class JointMap:
         self._scale = self._per_joint("position_scale", position_scale, 1.0)
         self._offset = self._per_joint("position_offset", position_offset, 0.0)
         self._effort = self._per_joint("effort_scale", effort_scale, 1.0)
+        middle, period = _wraps(position_wrap or {})
+        self._middle = self._per_joint("position_wrap", middle, 0.0)
+        self._period = self._per_joint("position_wrap", period, 0.0)
+        self._turns = np.zeros(len(self.names))  # [SI] taken off the newest reading, whole periods
 
     def command(self, values: FloatArray) -> FloatArray:
         """Contract (action,) [SI] → board (motors,) float32. Raises BusError when it is not finite there or of another shape."""
@@ -59,8 +67,10 @@ class JointMap:
         ordered, m = given[self._order], self.motors
         if self.mode == "effort":
             ordered = ordered / self._effort[:m]
+        elif self.mode == "position":
+            ordered = (ordered + self._turns[:m] - self._offset[:m]) / self._scale[:m]
         else:
-            ordered = (ordered - (self._offset[:m] if self.mode == "position" else 0.0)) / self._scale[:m]
+            ordered = ordered / self._scale[:m]
         with np.errstate(over="ignore"):
             result: FloatArray = ordered.astype("<f4")
         if not np.isfinite(result).all():
@@ -70,7 +80,13 @@ class JointMap:
 
     def position(self, values: FloatArray) -> FloatArray:
         """Board (joints,) → SI."""
-        return values * self._scale + self._offset
+        straight = values * self._scale + self._offset
+        periods = np.divide(
+            straight - self._middle, self._period, out=np.zeros(len(self.names)), where=self._period != 0.0
+        )
+        self._turns = np.round(periods) * self._period
+        result: FloatArray = straight - self._turns
+        return result
 
     def velocity(self, values: FloatArray) -> FloatArray:
         """Board (joints,) → SI."""
@@ -88,3 +104,11 @@ class JointMap:
         if not np.isfinite(values).all() or (default and not values.all()):
             raise BusError(f"{option} must be finite{' and not zero' if default else ''} for every joint")
         return values
+
+
+def _wraps(given: Mapping[str, Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Middle and period by joint. Raises BusError naming the joint."""
+    for name, wrap in given.items():
+        if len(wrap) != 2 or not wrap[1] > 0.0:
+            raise BusError(f"position_wrap of {name} must be [middle, period] with a period above 0, got {list(wrap)}")
+    return {name: wrap[0] for name, wrap in given.items()}, {name: wrap[1] for name, wrap in given.items()}
