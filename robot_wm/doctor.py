@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from robot_wm.checks import Check
 from robot_wm.errors import RunError
 
 FLAVOURS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
@@ -23,29 +24,31 @@ EXTRAS = {"train": "torch", "sim": "mujoco", "ros": "rclpy", "report": "matplotl
 GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the report; `remedy` says what to do when `status` is not pass."""
-
-    name: str
-    status: str  # pass | warn | fail
-    detail: str
-    remedy: str = ""
-
-
 def doctor(
     folder: Annotated[Path, typer.Option(help="Where runs and bags will be written.")] = Path("."),
+    contract: Annotated[Path | None, typer.Option(help="Contract of the robot, to be checked as arming does.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Model bundle, to be run on this machine.")] = None,
+    bus: Annotated[str, typer.Option(help="Motor bus to listen to for a second; the motors stay unpowered.")] = "",
+    bus_options: Annotated[str, typer.Option(help="Options of the bus, as a JSON object.")] = "{}",
+    provider: Annotated[str, typer.Option(help="Execution provider that the bundle is run on.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check this machine: Python, ONNX Runtime, extras, real time, disk, ROS, video.
+    """Check this machine, and with --contract, --bundle or --bus the robot: what arming would refuse, without arming.
 
     Raises:
         RunError: a check failed; its line says what to do.
     """
+    from robot_wm.buses.base import read_options
     from robot_wm.cli import emit
     from robot_wm.machine import describe_machine
 
+    if bus and contract is None and bundle is None:
+        raise RunError("--bus needs --contract or --bundle: without one nobody knows which joints it shall have")
     checks = examine(folder)
+    if contract is not None or bundle is not None:
+        from robot_wm.doctor_robot import examine_robot
+
+        checks += examine_robot(contract, bundle, bus, read_options(bus_options, "--bus-options"), provider)
     failed = [check.name for check in checks if check.status == "fail"]
     if json_:
         warned = [check.name for check in checks if check.status == "warn"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from robot_wm.buses.base import ReportingBus
+from robot_wm.checks import first_failure, warnings
 from robot_wm.state_machine import State
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ def health_of(loop: MotorLoop) -> Health:
 
 
 def _figures(loop: MotorLoop) -> dict[str, float | str]:
+    state = loop.machine.state
     bus = loop.bus.figures() if isinstance(loop.bus, ReportingBus) else {}
     return {
-        "state": loop.machine.state.value,
+        "state": state.value,
         "cause": loop.machine.cause,
         **loop.stats.figures(),
         **loop.plan_player.counts.figures("plan"),
@@ -47,5 +49,14 @@ def _figures(loop: MotorLoop) -> dict[str, float | str]:
         "read_failures": loop.read_failures,
         "write_failures": loop.write_failures,
         "realtime": loop.realtime.summary(),
+        "joints_hz": round(loop.rate.hz, 1),
+        **({"arming": _arming(loop)} if state is State.DISARMED else {}),
         **{f"bus_{name}": value for name, value in bus.items()},
     }
+
+
+def _arming(loop: MotorLoop) -> str:
+    """What an operator would be answered now."""
+    checks = loop.arming_checks()
+    failure, doubts = first_failure(checks), warnings(checks)
+    return f"refused: {failure}" if failure else f"ready; warning: {doubts}" if doubts else "ready"

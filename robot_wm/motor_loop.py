@@ -11,14 +11,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from robot_wm.buses.base import MotorBus
+from robot_wm.arming import Seen, examine
+from robot_wm.arming_files import Papers
+from robot_wm.buses.base import MotorBus, ReportingBus
+from robot_wm.checks import Check, first_failure, warnings
 from robot_wm.contract import Contract
 from robot_wm.errors import BusError, ContractError, MessageError
 from robot_wm.excitation import Excitation
 from robot_wm.mailbox import Mailbox
 from robot_wm.messages import Applied, Command, FloatArray, JointState, Plan
 from robot_wm.motor_health import Health, health_of
-from robot_wm.pacing import Deadlines, TickStats
+from robot_wm.pacing import Deadlines, RateMeter, TickStats
 from robot_wm.playback import PENDING, CommandPlayer, PlanPlayer
 from robot_wm.realtime import RealtimeOptions, RealtimeReport, go_realtime
 from robot_wm.safety import SafetyFilter
@@ -42,6 +45,7 @@ class MotorLoop:
             read (None: no new one) and the state. It runs in the loop and must not wait.
         listener: called in the loop with every change of state, at the tick that sees it.
         excitation: played whenever neither a command nor a plan is there, from each arming on.
+        papers: the files it is started with, for the checks before arming; another thread may replace `papers`.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class MotorLoop:
         publish: Publish | None = None,
         listener: Callable[[Transition], None] | None = None,
         excitation: Excitation | None = None,
+        papers: Papers | None = None,
     ) -> None:
         self.contract = contract
         self.bus = bus
@@ -61,10 +66,12 @@ class MotorLoop:
         self.plan_player = PlanPlayer(contract)
         self.command_player = CommandPlayer(contract)
         self.excitation = excitation
+        self.papers = papers
         self.safety = SafetyFilter(contract)
         self._changes: Mailbox[Transition] = Mailbox(64)  # not reported yet
         self.machine = StateMachine(contract.safety, self.clock.now(), self._changes.put)
         self.stats = TickStats()
+        self.rate = RateMeter()  # of new joint states
         self.deadlines = Deadlines(contract)
         self.realtime = RealtimeReport()
         self.read_failures = 0
@@ -120,13 +127,26 @@ class MotorLoop:
                 self._report_changes()
 
     def arm(self) -> Answer:
-        """Power the motors; see `StateMachine.arm`. Refused where holding would itself be a jump to a limit."""
-        joints = self._joints
-        outside = self.safety.outside(joints) if joints is not None else ""
-        if outside and self.machine.state is State.DISARMED:
-            return Answer(False, f"cannot arm: {outside}; move it inside by hand, or widen the limit")
+        """Power the motors; see `StateMachine.arm`. Refused with the sentence of the first arming check that fails."""
+        checks = self.arming_checks()
         with self._lock:
-            return self.machine.arm(self.clock.now())
+            return self.machine.arm(self.clock.now(), first_failure(checks), warnings(checks))
+
+    def arming_checks(self) -> list[Check]:
+        """Whether the robot may be armed now, check by check (robot_wm/arming.py)."""
+        joints, conditions = self._joints, self.machine.seen
+        waiting = self.machine.state is State.DISARMED  # powered, it holds what it was clamped to
+        seen = Seen(
+            fault=conditions.fault,
+            joints=conditions.joints,
+            breach=conditions.breach,
+            outside=self.safety.outside(joints) if joints is not None and waiting else "",
+            age_s=(self.clock.now() - joints.stamp) / NS_PER_S if joints is not None else None,
+            count=self.rate.count,
+            rate_hz=self.rate.hz,
+            figures=self.bus.figures() if isinstance(self.bus, ReportingBus) else {},
+        )
+        return examine(self.contract, self.papers, seen)
 
     def disarm(self) -> Answer:
         with self._lock:
@@ -170,7 +190,10 @@ class MotorLoop:
         self._read_error = ""
         new = self._joints is None or joints.stamp > before
         self._joints = joints
-        return joints if new else None
+        if not new:
+            return None
+        self.rate.add(joints.stamp)
+        return joints
 
     def _asked(self, now: int) -> Asked | None:
         """What to play now: an operator's command, else the plan, else the excitation."""

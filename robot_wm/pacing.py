@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from robot_wm.contract import Contract
@@ -53,6 +55,24 @@ class Histogram:
         place = int(np.searchsorted(np.cumsum(self._bins), self.count * percent / 100.0))
         edge: float = min(1000.0 * 10.0 ** ((place + 1) / BINS_PER_DECADE), float(self.largest))
         return edge
+
+
+class RateMeter:
+    """How often something new was seen within the last second, from its stamps."""
+
+    def __init__(self) -> None:
+        self.hz = 0.0
+        self.count = 0  # stamps that it was told from
+        self._stamps: deque[int] = deque()
+
+    def add(self, stamp: int) -> None:
+        """Take a stamp [ns], later than the one before."""
+        self._stamps.append(stamp)
+        while stamp - self._stamps[0] > NS_PER_S:
+            self._stamps.popleft()
+        span = stamp - self._stamps[0]
+        self.count = len(self._stamps)
+        self.hz = (self.count - 1) * NS_PER_S / span if span else 0.0
 
 
 class TickStats:

@@ -103,18 +103,29 @@ class StateMachine:
             self._go(State.DAMPED, now, f"held for {self._safety.hold_s:g} s without a plan or command")
         return self.state
 
-    def arm(self, now: int) -> Answer:
-        """Power the motors: hold, and from there play what comes. The way out of damped as well."""
+    @property
+    def seen(self) -> Conditions:
+        """What the last tick was judged by."""
+        return self._seen
+
+    def arm(self, now: int, unfit: str = "", doubts: str = "") -> Answer:
+        """Power the motors: hold, and from there play what comes. The way out of damped as well.
+
+        Args:
+            unfit: what else stands against it (robot_wm/arming.py).
+            doubts: what the operator has to be told, though it does not.
+        """
         if self.state is State.ESTOP:
             return Answer(False, f"e-stopped ({self.cause}): reset first")
         if self.state in (State.ARMED, State.HOLD):
             return Answer(True, f"already {self.state.value}")
-        obstacle = self._seen.fault or self._seen.joints or self._seen.breach
+        obstacle = self._seen.fault or self._seen.joints or self._seen.breach or unfit
         if obstacle:
             return Answer(False, f"cannot arm: {obstacle}")
         self._played = False
         self._go(State.HOLD, now, "armed by the operator")
-        return Answer(True, "armed: holding until a plan or command comes")
+        warned = f"; warning: {doubts}" if doubts else ""
+        return Answer(True, f"armed: holding until a plan or command comes{warned}")
 
     def disarm(self, now: int, cause: str = "disarmed by the operator") -> Answer:
         """Cut the power, from anywhere but e-stop."""

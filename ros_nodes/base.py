@@ -118,12 +118,22 @@ class Base(LifecycleNode):
         return publisher
 
     def subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, raw: bool = False
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any], None],
+        qos: QoSProfile,
+        raw: bool = False,
+        always: bool = False,
     ) -> None:
-        """Call `callback` while active; a message it refuses with MessageError is counted and reported, never obeyed."""
+        """Call `callback` while active; a message it refuses with MessageError is counted and reported, never obeyed.
+
+        Args:
+            always: call it as soon as configured: what is latched comes once, perhaps before the node is active.
+        """
 
         def guarded(msg: Any) -> None:
-            if not self.active:
+            if not (self.active or always):
                 return
             try:
                 callback(msg)

@@ -104,8 +104,8 @@ def run(
     json_: Json = False,
 ) -> None:
     """Run the stack on a robot for a while: arm, replan, record, disarm. Ctrl-C at any time ends it safely."""
+    from robot_wm.buses.base import read_options
     from ros_nodes.run import Episode, run_episode
-    from ros_nodes.sensor_node import read_options
     from ros_nodes.stack import Stack
 
     stack = Stack(
@@ -148,8 +148,8 @@ def record(
     json_: Json = False,
 ) -> None:
     """Record a robot that has no model yet, driven through the same safety filter as a model would drive it."""
+    from robot_wm.buses.base import read_options
     from ros_nodes.run import Episode, run_episode
-    from ros_nodes.sensor_node import read_options
     from ros_nodes.stack import Stack
 
     if drive not in ("command", "teleop", "excite"):

@@ -54,6 +54,7 @@ class ModelClient(Generic[T]):
         self._load, self._deliver, self._current, self._use = load, deliver, current, use
         self._status = node.advertise(Header, topics.MODEL_STATUS, topics.latched(10))
         node.subscribe(Header, topics.MODEL, self._on_model, topics.latched(1))
+        self.using(bundle.bundle_id)
 
     def ready(self, bundle_id: str) -> None:
         """Tell that the bundle is loaded, warmed up and waits to be used."""

@@ -14,7 +14,9 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robot_wm.buses.base import MotorBus, open_bus
+from robot_wm.arming_files import Papers
+from robot_wm.buses.base import MotorBus, read_options
+from robot_wm.buses.calibrated import open_calibrated
 from robot_wm.contract import Contract
 from robot_wm.excitation import Excitation
 from robot_wm.messages import Applied, Event, JointState
@@ -23,8 +25,14 @@ from robot_wm.realtime import RealtimeOptions
 from robot_wm.state_machine import Answer, State, Transition
 from ros_nodes import topics
 from ros_nodes.base import ERROR, Base, Status, run_node
-from ros_nodes.convert import applied_to_msg, command_from_msg, event_to_msg, joint_state_to_msg, plan_from_msg
-from ros_nodes.sensor_node import read_options
+from ros_nodes.convert import (
+    applied_to_msg,
+    command_from_msg,
+    event_from_msg,
+    event_to_msg,
+    joint_state_to_msg,
+    plan_from_msg,
+)
 
 LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
@@ -32,7 +40,7 @@ DEAD = Answer(False, "the motor loop does not run: activate motor_node first")
 
 
 class MotorNode(Base):
-    """Publishes joint_states, applied, state; subscribes plan, command; serves ~/arm ~/disarm ~/estop ~/reset."""
+    """Publishes joint_states, applied, state; subscribes plan, command, model_status; serves ~/arm ~/disarm ~/estop ~/reset."""
 
     def __init__(self) -> None:
         super().__init__("motor_node")
@@ -56,11 +64,16 @@ class MotorNode(Base):
         self._applied = self.advertise(JointStateMsg, topics.APPLIED, topics.stream(rate))
         self._states = self.advertise(Header, topics.STATE, topics.latched())
         excitation = self._excitation(self.contract)
-        self._bus = open_bus(self.value("bus"), self.contract, **options)
-        self._loop = MotorLoop(self.contract, self._bus, self.clock_, self._publish, self._announce, excitation)
+        papers = Papers.read(self.contract, self.value("bundle"))
+        self._bus, applied = open_calibrated(self.value("bus"), self.contract, options, papers.zeros)
+        self._papers = papers.on_bus(applied)
+        self._loop = MotorLoop(
+            self.contract, self._bus, self.clock_, self._publish, self._announce, excitation, self._papers.used("")
+        )
         self._end = Flag()
         self.subscribe(JointTrajectory, topics.PLAN, self._on_plan, topics.latest())
         self.subscribe(JointStateMsg, topics.COMMAND, self._on_command, topics.command())
+        self.subscribe(Header, topics.MODEL_STATUS, self._on_model_status, topics.latched(10), always=True)
         verbs: dict[str, Callable[[], Answer]] = {
             "arm": self._loop.arm,
             "disarm": self._loop.disarm,
@@ -121,6 +134,13 @@ class MotorNode(Base):
 
     def _on_command(self, msg: JointStateMsg) -> None:
         self._loop.commands.put(command_from_msg(msg, self.contract, self.offset, topics.COMMAND))
+
+    def _on_model_status(self, msg: Header) -> None:
+        """Hear which bundle planner_node plans with, for the check before arming."""
+        event = event_from_msg(msg, self.offset, topics.MODEL_STATUS)
+        node, _, bundle_id = event.note.partition(" ")
+        if event.kind == "using" and node == "planner_node":
+            self._loop.papers = self._papers.used(bundle_id)
 
     def _service(self, verb: Callable[[], Answer]) -> Callable[[Any, Any], Any]:
         def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -23,6 +23,7 @@ from robot_wm.planner import Planner
 from robot_wm.replanner import NoLatent, Replanner, require_reach
 from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S, Grid
+from robot_wm.verify import verify_on_device
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
 from ros_nodes.convert import (
@@ -116,6 +117,7 @@ class PlannerNode(Base):
         require_reach(self.contract, bundle.manifest.planner.horizon, self._period, self._budget)
         threads = int(self.value("threads"))
         model = Model(bundle, self.value("provider"), threads=1, planner_threads=threads)
+        verify_on_device(bundle, model)
         search = search_named(self.value("planner"))
         planner = Planner(self.contract, model, int(self.value("seed")), self.clock_, search)
         fitted = planner.fitted(self._budget / NS_PER_S)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
 from sensor_msgs.msg import Image
 
-from robot_wm.buses.base import open_sensors
-from robot_wm.errors import BusError, RunError
+from robot_wm.buses.base import open_sensors, read_options
+from robot_wm.errors import BusError
 from robot_wm.timebase import NS_PER_S
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
@@ -63,17 +62,6 @@ class SensorNode(Base):
             self._tensors[topic].publish(tensor_to_msg(stamp, values, topic, self.offset))
             self._counts[topic] += 1
             self._heard_at, self._problem = self.clock_.now(), ""
-
-
-def read_options(text: str, name: str) -> dict[str, Any]:
-    """A plug-in's options from JSON. Raises RunError naming the parameter."""
-    try:
-        options = json.loads(text)
-    except ValueError as error:
-        raise RunError(f"parameter {name}: {text!r} is not JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise RunError(f"parameter {name}: a JSON object is needed, got {text!r}")
-    return options
 
 
 def main() -> None:

@@ -396,7 +396,7 @@ def test_a_position_controlled_joint_outside_its_limits_is_not_armed_into_a_jump
     answer = motor.loop.arm()
     assert answer.success is arms
     if not arms:
-        assert answer.message.startswith(f"cannot arm: slider is at {position:.3f}, outside -1.5..1.5; move it inside")
+        assert answer.message.startswith(f"cannot arm: joints: slider is at {position:.3f}, outside -1.5..1.5; move")
 
 
 def test_a_bus_that_fails_in_its_own_way_still_leaves_the_loop_disarmed():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import slider_contract
-from robot_wm.pacing import Deadlines, Histogram, TickStats
+from robot_wm.pacing import Deadlines, Histogram, RateMeter, TickStats
 from robot_wm.timebase import NS_PER_S, Grid
 
 
@@ -46,3 +46,16 @@ def test_figures_name_lateness_misses_and_cost_in_milliseconds():
     assert figures["tick_ms_max"] == pytest.approx(2.0)
     assert stats.overrun_recently(10 * NS_PER_S)
     assert not stats.overrun_recently(12 * NS_PER_S)
+
+
+def test_the_rate_is_told_from_the_stamps_of_the_last_second():
+    meter = RateMeter()
+    meter.add(0)
+    assert (meter.count, meter.hz) == (1, 0.0)
+    for i in range(1, 300):
+        meter.add(i * 10_000_000)
+    assert meter.hz == pytest.approx(100.0)
+    assert meter.count == 101
+    for i in range(1, 30):
+        meter.add(2_990_000_000 + i * 50_000_000)
+    assert meter.hz == pytest.approx(20.0)

@@ -1,0 +1,88 @@
+"""~/arm of a real motor_node refuses with the sentence of the check that fails, and arms once it is mended."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="needs ROS 2 (the extra `ros`, or a ROS install)")
+
+from bundleless import CONTRACT
+from calibration.files import write
+from calibration_samples import VALUES, made
+from robot_wm.errors import RunError
+from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
+from ros_nodes.session import Session
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def domain(tmp_path, monkeypatch):
+    """A ROS domain of our own, in the environment."""
+    with free_domain() as number:
+        for name, value in local_environment(number, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        yield number
+
+
+@pytest.fixture
+def motor(domain, tmp_path):
+    """A function that starts motor_node with a contract and gives a session with it, again and again."""
+    supervisor = Supervisor(tmp_path / "logs", dict(os.environ))
+    sessions = []
+
+    def start(bundle="", **changes):
+        path = tmp_path / "contract.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(CONTRACT), **changes}))
+        given = {"contract": path, "bus": "loopback", "autostart": "true", "priority": 0, "lock_memory": "false"}
+        given |= {"bundle": bundle} if bundle else {}
+        parameters = [item for key, value in given.items() for item in ("-p", f"{key}:={value}")]
+        supervisor.stop(patience_s=20.0)
+        supervisor.start(Command("motor_node", ("-m", "ros_nodes.motor_node", "--ros-args", *parameters)))
+        while sessions:
+            sessions.pop().__exit__(None, None, None)
+        sessions.append(Session("", supervisor.check).__enter__())
+        sessions[0].wait_active(["motor_node"])
+        sessions[0].wait_well(["motor_node"])
+        return sessions[0]
+
+    yield start
+    for session in sessions:
+        session.__exit__(None, None, None)
+    supervisor.stop(patience_s=20.0)
+
+
+def refusal(session):
+    with pytest.raises(RunError) as refused:
+        session.trigger("motor_node/arm")
+    session.wait_well(["motor_node"])
+    said = session.diagnostics["motor_node"][2]
+    assert said["state"] == "disarmed"
+    assert said["arming"].startswith("refused: ")
+    return str(refused.value)
+
+
+def test_a_missing_calibration_is_refused_and_a_good_one_arms_after_a_restart(motor, tmp_path):
+    file = tmp_path / "calibration" / "joints.yaml"
+    asked = {"joints": {"file": "calibration/joints.yaml", "serial": "arm-7"}}
+    session = motor(calibration=asked)
+    said = refusal(session)
+    assert f"cannot arm: calibration joints: {file}: no joints calibration here" in said
+    assert "robot-wm calibrate joints --serial arm-7" in said
+    true = {**VALUES["joints"]["elbow"], "direction": 1.0, "centre_rad": 0.0, "centre_position_rad": 0.0}
+    write(file, made(serial="arm-8", values={"slider": true}))
+    assert "belongs to arm-8, but arm-7 is connected" in refusal(motor(calibration=asked))
+    write(file, made(values={"slider": true}))
+    bounded = {"position": {"slider": [-0.9, 1.1]}}
+    assert motor(calibration=asked, safety=bounded).trigger("motor_node/arm").startswith("armed: ")
+
+
+def test_a_bundle_that_is_none_is_refused(motor, tmp_path):
+    assert "cannot arm: bundle: " in refusal(motor(bundle=str(tmp_path)))
+
+
+def test_without_anything_asked_for_it_arms(motor):
+    assert motor().trigger("motor_node/arm") == "armed: holding until a plan or command comes"
