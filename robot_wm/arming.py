@@ -91,19 +91,29 @@ def check_clock(contract: Contract, seen: Seen) -> Check:
 
 def check_voltage(contract: Contract, seen: Seen) -> Check:
     """The supply lies within `safety.voltage`."""
-    bounds, measured = contract.safety.voltage, _number(seen, "voltage")
+    bounds, measured = contract.safety.voltage, _voltages(seen)
     if not bounds:
-        told = "not measured" if measured is None else f"{measured:.1f} V"
+        told = f"{min(measured):.1f} V" if measured else "not measured"
         return Check("voltage", "pass", f"{told}; safety.voltage sets no bound")
     low, high = bounds
-    if measured is None:
+    if not measured:
         problem = f"safety.voltage asks for {low:g}..{high:g} V, but the motor bus reports no voltage"
         return Check("voltage", "warn", problem, "measure it by hand")
-    told = f"{measured:.1f} V"
-    if not low <= measured <= high:
-        remedy = "charge or change the battery" if measured < low else "check the supply"
+    wrong = next((value for value in measured if not low <= value <= high), None)
+    told = f"{measured[0] if wrong is None else wrong:.1f} V"
+    if wrong is not None:
+        remedy = "charge or change the battery" if wrong < low else "check the supply"
         return Check("voltage", "fail", f"{told} is outside safety.voltage {low:g}..{high:g} V", remedy)
     return Check("voltage", "pass", told)
+
+
+def _voltages(seen: Seen) -> list[float]:
+    """Of the board, or of every servo."""
+    return [
+        value
+        for name, value in seen.figures.items()
+        if (name == "voltage" or name.startswith("voltage_")) and isinstance(value, int | float)
+    ]
 
 
 def _number(seen: Seen, figure: str) -> float | None:

@@ -67,9 +67,7 @@ class Papers:
             problem = (
                 f"this motor bus cannot apply the zeros of {', '.join(moved)}: its positions are not the contract's"
             )
-            remedy = (
-                "set the zero in the servo and calibrate again, or use a bus with position_offset and position_wrap"
-            )
+            remedy = "set the zero in the servo and calibrate again, or use a bus that can (with_zeros)"
             found.append(Check("joint zeros", "fail", problem, remedy))
         return [*found, self.bundle]
 

@@ -57,7 +57,8 @@ class MotorBus(Protocol):
 class ReportingBus(Protocol):
     """A motor bus that has figures for diagnostics: counters, temperatures.
 
-    Those that arming asks for bear these names, where they are known: `hardware_id`, `voltage` [V], `clock_uncertainty_us`.
+    Those that arming asks for bear these names, where they are known: `hardware_id`, `voltage` or `voltage_<joint>` [V],
+    `clock_uncertainty_us`.
     """
 
     def figures(self) -> dict[str, float | str]:
@@ -88,9 +89,9 @@ def open_bus(name: str, contract: Contract, **options: Any) -> MotorBus:
     return bus
 
 
-def bus_options(name: str) -> tuple[str, ...]:
-    """The options that the bus registered as `name` takes. Raises BusError when it is unknown."""
-    return tuple(inspect.signature(_registered(BUSES, "motor bus", name)).parameters)[1:]
+def bus_kind(name: str) -> Any:
+    """The class, or function, that builds the bus registered as `name`. Raises BusError when it is unknown."""
+    return _registered(BUSES, "motor bus", name)
 
 
 def read_options(text: str, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from robot_wm.buses.calibrated import scaled_with_zeros
 from robot_wm.buses.joint_map import JointMap
 from robot_wm.buses.serial_handshake import require_fit
 from robot_wm.buses.serial_link import SerialLink
@@ -39,6 +40,8 @@ class FramedSerialBus:
         longest_watchdog_s: refuse a board that goes on longer than this without hearing from us.
     """
 
+    with_zeros = staticmethod(scaled_with_zeros)
+
     def __init__(
         self,
         contract: Contract,
@@ -55,7 +58,12 @@ class FramedSerialBus:
         longest_watchdog_s: float = 0.5,
     ) -> None:
         self.map = JointMap(
-            contract, joints, position_scale or {}, position_offset or {}, effort_scale or {}, position_wrap
+            contract,
+            joints,
+            position_scale or {},
+            position_offset or {},
+            effort_scale or {},
+            position_wrap=position_wrap,
         )
         self.names = self.map.names
         self.session = Session(SerialLink(port, baud), self._check)

@@ -76,6 +76,12 @@ def test_the_battery_is_judged_where_the_contract_bounds_it(voltage, status, say
     assert found(elbow_contract(), replace(GOOD, figures=figures))["voltage"].status == "pass"
 
 
+def test_the_lowest_of_many_servos_counts():
+    contract = elbow_contract(safety={"voltage": [11, 13]})
+    figures = {"voltage_elbow": 12.0, "voltage_wrist": 10.0, "voltage_note": "x"}
+    assert found(contract, replace(GOOD, figures=figures))["voltage"].detail.startswith("10.0 V is outside")
+
+
 def test_every_failure_and_warning_names_a_remedy():
     bad = Seen("hot", "deaf", "hinge", "elbow", None, 50, 1.0, {"voltage": 1.0})
     for check in found(elbow_contract(safety={"voltage": [11, 13]}), bad).values():
