@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2 (the extra `ros`, or a ROS install)")
 
+import rclpy
+from rclpy.context import Context
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Header
+
 from bundleless import CONTRACT
 from calibration.files import write
 from calibration_samples import VALUES, made
+from robot_wm.bundle import write_bundle
+from robot_wm.contract import parse_contract
 from robot_wm.errors import RunError
+from robot_wm.messages import Event
+from robot_wm.timebase import MonotonicClock, RosOffset
+from ros_nodes import topics
+from ros_nodes.convert import event_to_msg
 from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
 from ros_nodes.session import Session
+from test_bundle import filler, manifest_for
 
 pytestmark = pytest.mark.ros
 
@@ -36,7 +49,8 @@ def motor(domain, tmp_path):
 
     def start(bundle="", **changes):
         path = tmp_path / "contract.yaml"
-        path.write_text(yaml.safe_dump({**yaml.safe_load(CONTRACT), **changes}))
+        safety = {"joint_stale_s": 10.0, **changes.pop("safety", {})}  # a loaded machine misses ticks
+        path.write_text(yaml.safe_dump({**yaml.safe_load(CONTRACT), "safety": safety, **changes}))
         given = {"contract": path, "bus": "loopback", "autostart": "true", "priority": 0, "lock_memory": "false"}
         given |= {"bundle": bundle} if bundle else {}
         parameters = [item for key, value in given.items() for item in ("-p", f"{key}:={value}")]
@@ -46,7 +60,7 @@ def motor(domain, tmp_path):
             sessions.pop().__exit__(None, None, None)
         sessions.append(Session("", supervisor.check).__enter__())
         sessions[0].wait_active(["motor_node"])
-        sessions[0].wait_well(["motor_node"])
+        said(sessions[0], lambda arming: arming and "no joint state yet" not in arming)
         return sessions[0]
 
     yield start
@@ -55,13 +69,20 @@ def motor(domain, tmp_path):
     supervisor.stop(patience_s=20.0)
 
 
+def said(session, condition=bool):
+    """What motor_node's diagnostics say of arming, as soon as it meets the condition; a loaded machine takes its time."""
+    deadline = time.monotonic() + 60.0
+    while not condition(arming := session.diagnostics.get("motor_node", (0, "", {}))[2].get("arming", "")):
+        assert time.monotonic() < deadline, arming
+        session.spin(0.05)
+    return arming
+
+
 def refusal(session):
     with pytest.raises(RunError) as refused:
-        session.trigger("motor_node/arm")
-    session.wait_well(["motor_node"])
-    said = session.diagnostics["motor_node"][2]
-    assert said["state"] == "disarmed"
-    assert said["arming"].startswith("refused: ")
+        session.trigger("motor_node/arm", 30.0)
+    assert said(session).startswith("refused: ")
+    assert session.diagnostics["motor_node"][2]["state"] == "disarmed"
     return str(refused.value)
 
 
@@ -77,12 +98,30 @@ def test_a_missing_calibration_is_refused_and_a_good_one_arms_after_a_restart(mo
     assert "belongs to arm-8, but arm-7 is connected" in refusal(motor(calibration=asked))
     write(file, made(values={"slider": true}))
     bounded = {"position": {"slider": [-0.9, 1.1]}}
-    assert motor(calibration=asked, safety=bounded).trigger("motor_node/arm").startswith("armed: ")
+    assert motor(calibration=asked, safety=bounded).trigger("motor_node/arm", 30.0).startswith("armed: ")
 
 
 def test_a_bundle_that_is_none_is_refused(motor, tmp_path):
     assert "cannot arm: bundle: " in refusal(motor(bundle=str(tmp_path)))
 
 
+def test_a_bundle_that_planner_node_says_it_plans_with_is_no_doubt_any_more(motor, tmp_path):
+    contract = parse_contract(yaml.safe_load(CONTRACT))
+    bundle = write_bundle(tmp_path / "bundle", manifest_for(contract), filler(contract))
+    session = motor(bundle=str(bundle.path))
+    assert "planner_node does not use it yet" in said(session)
+    context = Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("planner_node", context=context)
+    try:
+        status = node.create_publisher(Header, topics.MODEL_STATUS, topics.latched(10))
+        event = Event(MonotonicClock().now(), "using", f"planner_node {bundle.bundle_id}")
+        status.publish(event_to_msg(event, RosOffset.measure()))
+        assert said(session, lambda arming: "bundle" not in arming).startswith("ready")
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
 def test_without_anything_asked_for_it_arms(motor):
-    assert motor().trigger("motor_node/arm") == "armed: holding until a plan or command comes"
+    assert motor().trigger("motor_node/arm", 30.0).startswith("armed: holding until a plan or command comes")
