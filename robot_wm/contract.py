@@ -130,6 +130,12 @@ class Contract:
     def feature_size(self) -> int:
         return sum(o.features for o in self.observations)
 
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """The action's joints, then the others that are observed."""
+        observed = [name for o in self.observations if o.field != "data" for name in o.names]
+        return tuple(dict.fromkeys([*self.action.names, *observed]))
+
     def observation(self, name: str) -> Observation:
         for item in self.observations:
             if item.name == name:

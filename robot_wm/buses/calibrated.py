@@ -41,8 +41,7 @@ def scaled_with_zeros(contract: Contract, options: Mapping[str, Any], zeros: Map
 
     The zeros go on top of what is there, which the sweep was recorded with. Torque turns with the direction, as velocity does.
     """
-    observed = [name for o in contract.observations if o.field != "data" for name in o.names]
-    joints = set(options.get("joints") or [*contract.action.names, *observed])
+    joints = set(options.get("joints") or contract.joints)
     scale, offset, effort, wrap = (dict(options.get(option) or {}) for option in SCALES)
     for name in sorted(joints & set(zeros)):
         zero = zeros[name]

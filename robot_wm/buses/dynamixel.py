@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from robot_wm.buses.dynamixel_link import ServoLink
-from robot_wm.buses.dynamixel_options import joint_map, servo_ids, watchdog_units
+from robot_wm.buses.dynamixel_options import joint_map, servo_ids, watchdog_units, with_zeros
 from robot_wm.buses.dynamixel_reader import ServoReader
 from robot_wm.buses.dynamixel_session import ServoSession
 from robot_wm.buses.dynamixel_setup import Servo, UnfitServo, Wanted, goals_of, require_limits, resting_goal
@@ -49,6 +49,7 @@ class DynamixelBus:
         zero: where the joint's zero is on the servo [rad], 0 is the middle of its turn; absent: 0.
         direction: 1 or -1, by joint; absent: 1. position = direction × (servo − zero).
         effort_scale: effort [SI] per ampere, by joint (the torque constant); absent: 1.
+        position_wrap: see `JointMap`; a motor in position control needs `extended` for it.
         models: expected model by joint, e.g. XM430-W350; absent: any of the X series.
         extended: position control over many turns, without the servos' position limits.
         watchdog_s: the servos stop after so long without a packet; rounded up to 20 ms.
@@ -56,6 +57,8 @@ class DynamixelBus:
             times `timeout_s`: nothing moves yet, and an answer that is late must not be an e-stop.
         open_timeout_s: bound of `open`; a second more where a servo is missing, to find out who is there.
     """
+
+    with_zeros = staticmethod(with_zeros)
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class DynamixelBus:
         zero: Mapping[str, float] | None = None,
         direction: Mapping[str, int] | None = None,
         effort_scale: Mapping[str, float] | None = None,
+        position_wrap: Mapping[str, Sequence[float]] | None = None,
         models: Mapping[str, str] | None = None,
         extended: bool = False,
         watchdog_s: float = 0.1,
@@ -73,7 +77,9 @@ class DynamixelBus:
         open_timeout_s: float = 3.0,
     ) -> None:
         period = 1.0 / contract.motor_hz
-        self.map = joint_map(contract, ids, zero or {}, direction or {}, effort_scale or {}, models or {})
+        self.map = joint_map(
+            contract, ids, zero or {}, direction or {}, effort_scale or {}, models or {}, position_wrap or {}, extended
+        )
         self.names = self.map.names
         self._limits = np.array([contract.action.limit_low, contract.action.limit_high])
         self._goal = MODES[self.map.mode][1]

@@ -1,14 +1,16 @@
-"""Options of the Dynamixel bus, checked: ids, zeros, directions, scales, watchdog."""
+"""Options of the Dynamixel bus, checked: ids, zeros, directions, scales, watchdog; and those of calibrated joints."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from robot_wm.buses.dynamixel_table import WATCHDOG_MOST, WATCHDOG_UNIT_S
 from robot_wm.buses.joint_map import JointMap
 from robot_wm.contract import Contract
 from robot_wm.errors import BusError
+from robot_wm.joint_zero import JointZero
 
 MOST_IDS = 253  # 0..252 (e-Manual, "DYNAMIXEL Protocol 2.0", Packet ID)
 
@@ -20,6 +22,8 @@ def joint_map(
     direction: Mapping[str, int],
     effort_scale: Mapping[str, float],
     models: Mapping[str, str],
+    position_wrap: Mapping[str, Sequence[float]],
+    extended: bool,
 ) -> JointMap:
     """The joints in the order of the bus, motors first, and servo units [rad, rad/s, A] ↔ the contract's. Raises BusError."""
     actions = contract.action.names
@@ -35,10 +39,37 @@ def joint_map(
             raise BusError(f"{option} names {', '.join(unknown)}; the joints are {', '.join(names)}")
     if any(value not in (1, -1) for value in direction.values()):
         raise BusError("direction must be 1 or -1 for every joint")
+    single = [name for name in position_wrap if name in _single_turn(contract, extended)]
+    if single:
+        raise BusError(
+            f"position_wrap names {', '.join(single)}, which leave no turn in position control; set extended"
+        )
     signs = {name: direction.get(name, 1) for name in names}
     offsets = {name: -signs[name] * float(value) for name, value in zero.items()}
     efforts = {name: signs[name] * float(effort_scale.get(name, 1.0)) for name in names}
-    return JointMap(contract, names, direction, offsets, efforts, MOST_IDS)
+    return JointMap(contract, names, direction, offsets, efforts, MOST_IDS, position_wrap)
+
+
+def with_zeros(contract: Contract, options: Mapping[str, Any], zeros: Mapping[str, JointZero]) -> dict[str, Any]:
+    """`ZeroingBus.with_zeros` in this bus's words: `zero`, `direction`, and `position_wrap` where a servo leaves its turn.
+
+    A motor in position control (mode 3) cannot: its range has to lie within the turn, or the servo's limits refuse the contract.
+    """
+    single = _single_turn(contract, bool(options.get("extended")))
+    at, direction, wrap = (dict(options.get(option) or {}) for option in ("zero", "direction", "position_wrap"))
+    for name in sorted(set(options.get("ids") or contract.joints) & set(zeros)):
+        zero, sign = zeros[name], direction.get(name, 1)
+        middle = math.remainder(at.get(name, 0.0) + sign * zero.centre_rad, zero.period_rad)  # on the servo
+        direction[name] = sign * round(zero.direction)
+        at[name] = middle - direction[name] * zero.centre_position_rad
+        if name not in single:
+            wrap[name] = [zero.centre_position_rad, zero.period_rad]
+    return {**options, "zero": at, "direction": direction, "position_wrap": wrap}
+
+
+def _single_turn(contract: Contract, extended: bool) -> tuple[str, ...]:
+    """Joints whose goals must lie within one turn of the servo."""
+    return contract.action.names if contract.action.mode == "position" and not extended else ()
 
 
 def servo_ids(names: Sequence[str], ids: Mapping[str, int] | None) -> list[int]:

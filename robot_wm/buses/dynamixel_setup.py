@@ -137,6 +137,7 @@ def require_limits(path: str, wanted: Wanted, servo: Servo, values: tuple[float,
         raise UnfitServo(
             f"servo {wanted.id} ({wanted.joint}) at {path}: the contract's limits are {goals[0]}..{goals[1]} in the servo's "
             f"units, its {register} allow {servo.low}..{servo.high}; tighten the contract's limits or change the servo's"
+            + (", or set extended" if wanted.mode == "position" else "")
         )
 
 

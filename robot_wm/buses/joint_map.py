@@ -39,8 +39,7 @@ class JointMap:
         position_wrap: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         actions = contract.action.names
-        observed = [name for o in contract.observations if o.field != "data" for name in o.names]
-        self.names = tuple(joints) if joints is not None else tuple(dict.fromkeys([*actions, *observed]))
+        self.names = tuple(joints) if joints is not None else contract.joints
         self.motors = len(actions)
         self.mode = contract.action.mode
         if len(set(self.names)) != len(self.names) or len(self.names) > most:
@@ -84,7 +83,10 @@ class JointMap:
         periods = np.divide(
             straight - self._middle, self._period, out=np.zeros(len(self.names)), where=self._period != 0.0
         )
-        self._turns = np.round(periods) * self._period
+        turns = np.round(periods) * self._period
+        self._turns = np.where(
+            np.isfinite(turns), turns, self._turns
+        )  # a torn reading must not spoil the next setpoint
         result: FloatArray = straight - self._turns
         return result
 
@@ -109,6 +111,6 @@ class JointMap:
 def _wraps(given: Mapping[str, Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
     """Middle and period by joint. Raises BusError naming the joint."""
     for name, wrap in given.items():
-        if len(wrap) != 2 or not wrap[1] > 0.0:
-            raise BusError(f"position_wrap of {name} must be [middle, period] with a period above 0, got {list(wrap)}")
+        if not isinstance(wrap, Sequence) or len(wrap) != 2 or not wrap[1] > 0.0:
+            raise BusError(f"position_wrap of {name} must be [middle, period] with a period above 0, got {wrap}")
     return {name: wrap[0] for name, wrap in given.items()}, {name: wrap[1] for name, wrap in given.items()}

@@ -20,8 +20,7 @@ class LoopbackBus:
     """
 
     def __init__(self, contract: Contract, clock: Clock | None = None) -> None:
-        joints = [name for o in contract.observations if o.field != "data" for name in o.names]
-        self.names = tuple(dict.fromkeys([*contract.action.names, *joints]))
+        self.names = contract.joints
         self.enabled = False
         self.written: FloatArray = np.zeros(contract.action.size)
         self.writes = 0

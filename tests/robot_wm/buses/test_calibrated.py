@@ -16,7 +16,7 @@ from robot_wm.buses.joint_map import JointMap
 from robot_wm.buses.loopback import LoopbackBus
 from robot_wm.joint_zero import JointZero
 from sim.board_core import Board
-from sim.serial_board import SerialBoard
+from sim.pty_emulator import PtyEmulator
 
 TURN = 2 * math.pi
 
@@ -85,6 +85,15 @@ def test_a_zero_of_a_joint_that_the_board_lacks_is_left_out():
 def test_a_wrap_that_is_none_is_named():
     with pytest.raises(base.BusError, match=r"position_wrap of elbow must be \[middle, period\]"):
         mapped(arm(), {"position_wrap": {"elbow": [0.0, 0.0]}})
+    with pytest.raises(base.BusError, match=r"position_wrap of elbow must be \[middle, period\]"):
+        mapped(arm(), {"position_wrap": {"elbow": 3.0}})
+
+
+def test_a_torn_reading_does_not_spoil_the_next_setpoint():
+    joints = mapped(arm(), {"position_wrap": {"elbow": [0.0, TURN]}})
+    joints.position(np.array([TURN + 0.5, 0.0]))
+    assert np.isnan(joints.position(np.array([np.nan, 0.0]))[0])
+    assert joints.command(np.array([0.5]))[0] == pytest.approx(TURN + 0.5)
 
 
 @pytest.fixture
@@ -107,7 +116,7 @@ def test_across_the_encoders_wrap_on_a_pty_the_joint_moves_as_the_contract_says(
     contract = arm()
     physics = LoopbackBus(contract)
     physics.open()
-    emulator = SerialBoard(Board(physics, 1, "position", watchdog_ms=30_000), tmp_path / "board")
+    emulator = PtyEmulator(Board(physics, 1, "position", watchdog_ms=30_000), tmp_path / "board")
     options = {"port": emulator.path, "timeout_s": 1.0, "open_timeout_s": 10.0, "longest_watchdog_s": 60.0}
     with emulator.running():
         physics.position[0] = TURN - 0.2  # 0.1 before the middle, which the encoder reads as 6.183

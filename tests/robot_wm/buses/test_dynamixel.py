@@ -18,6 +18,7 @@ from robot_wm.buses.dynamixel_table import BUS_WATCHDOG, HARDWARE_ERROR, OPERATI
 from robot_wm.buses.loopback import LoopbackBus
 from robot_wm.contract import parse_contract
 from robot_wm.errors import BusError
+from robot_wm.joint_zero import JointZero
 from robot_wm.motor_health import health_of
 from robot_wm.motor_loop import MotorLoop
 from robot_wm.state_machine import State
@@ -121,6 +122,37 @@ def test_positions_have_zero_and_direction_and_enabling_moves_nothing(servos):
     state = read_until(bus, lambda s: s.position[0] < 0.9)
     assert state.position == pytest.approx([0.75, 1.0], abs=TURN / 4096)
     assert physics.written == pytest.approx([1.25, -1.0], abs=TURN / 4096)
+
+
+def test_calibrated_joints_move_as_the_contract_says_across_the_end_of_a_turn(servos):
+    """The shoulder's servo counts against the joint and its range crosses 4095 | 0; the wrist's zero is off."""
+    zeros = {
+        "shoulder": JointZero(-1.0, 3.1, 0.5, -0.9, 1.9, TURN),
+        "wrist": JointZero(1.0, TURN - 0.4, 0.0, -1.4, 1.4, TURN),
+    }
+    contract = arm_contract("position", 1.3)
+    options = DynamixelBus.with_zeros(contract, {"extended": True}, zeros)
+    _, physics, bus = servos(contract, bus=options)
+    physics.position[:] = -TURN / 2 + 0.1, -0.1  # the shoulder's reading of 3.1 lies a turn further
+    bus.open()
+    expected = [float(zero.position(physics.position[k])) for k, zero in enumerate(zeros.values())]
+    assert bus.read().position == pytest.approx(expected, abs=TURN / 4096)
+    before = physics.position.copy()
+    bus.enable()
+    bus.read()
+    assert physics.written == pytest.approx(before, abs=TURN / 4096)
+    bus.write(np.array(expected) + [0.25, 0.25])
+    state = read_until(bus, lambda s: s.position[1] > expected[1] + 0.2)
+    assert state.position == pytest.approx(np.array(expected) + 0.25, abs=TURN / 4096)
+    assert physics.written == pytest.approx(before + [-0.25, 0.25], abs=TURN / 2048)
+
+
+def test_a_calibrated_range_that_a_servo_in_position_control_cannot_reach_is_refused(servos):
+    contract = arm_contract("position", 1.3)
+    crossing = {"shoulder": JointZero(1.0, 3.1, 0.0, -1.4, 1.4, TURN)}
+    _, _, bus = servos(contract, bus=DynamixelBus.with_zeros(contract, {}, crossing))
+    with pytest.raises(BusError, match=r"Max Position Limit .* or set extended"):
+        bus.open()
 
 
 def test_velocities_are_in_radians_per_second(servos):
