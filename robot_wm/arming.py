@@ -14,7 +14,7 @@ from robot_wm.checks import Check
 from robot_wm.contract import Contract
 
 RATE_WARN, RATE_FAIL = 0.9, 0.5  # of the rate that the contract expects
-FEWEST = 10  # joint states from which a rate is told
+LISTEN_S = 1.0  # before a rate is told: a start has hiccups
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Seen:
     breach: str = ""  # which joint without a motor is beyond its bounds
     outside: str = ""  # which joint is so far beyond its limits that holding it would be a jump
     age_s: float | None = None  # of the newest joint state; None: there is none
-    count: int = 0  # joint states that `rate_hz` was told from
-    rate_hz: float = 0.0  # new joint states per second
+    heard_s: float = 0.0  # for how long joint states have come
+    rate_hz: float = 0.0  # new joint states per second, over the last one
     figures: Mapping[str, float | str] = field(default_factory=dict)  # of the bus
 
 
@@ -69,8 +69,8 @@ def check_rates(contract: Contract, seen: Seen) -> Check:
     declared = max((o.rate_hz for o in contract.observations if o.field != "data"), default=0.0)
     expected = min(declared or contract.motor_hz, contract.motor_hz)  # the loop reads once per tick
     told = f"{seen.rate_hz:.0f} joint states per second, expected {expected:g}"
-    if seen.count < FEWEST:
-        return Check("rates", "warn", "too few joint states yet to tell their rate", "wait a moment")
+    if seen.heard_s < LISTEN_S:
+        return Check("rates", "warn", "joint states have not come for a second yet: no rate", "wait a moment")
     remedy = "look for a busy machine (ticks_missed) or a slow bus, or correct rate_hz and motor_hz"
     if declared and seen.rate_hz < RATE_FAIL * expected:
         return Check("rates", "fail", told, remedy)

@@ -47,8 +47,7 @@ class Papers:
     def zeros(self) -> dict[str, JointZero]:
         """The zeros of the joints, where there is a calibration that is fit as far as can be told before the bus is open."""
         reading = self.calibrations.get("joints")
-        fit = reading is not None and reading.found is not None and not reading.problem
-        return joint_zeros(reading.found) if fit and reading is not None and reading.found is not None else {}
+        return joint_zeros(reading.found) if reading and reading.found and not reading.problem else {}
 
     def checks(self, hardware_id: str | None, now: datetime) -> list[Check]:
         """Judge everything.
@@ -57,12 +56,15 @@ class Papers:
             hardware_id: what the motor bus calls its hardware; empty: it does not say; None: there is no bus to ask.
             now: with its time zone.
         """
-        found = [check_limits(self.contract, self.zeros)]
+        zeros = {
+            name: zero for name, zero in self.zeros.items() if name in self.contract.joints
+        }  # a file may know more
+        found = [check_limits(self.contract, zeros)]
         if not self.calibrations:
             found.append(Check("calibration", "pass", "the contract asks for none"))
         for kind, reading in self.calibrations.items():
             found.append(check_calibration(self.contract, kind, reading, hardware_id, now))
-        moved = sorted(name for name, zero in self.zeros.items() if zero.changes(ZERO_TOLERANCE))
+        moved = sorted(name for name, zero in zeros.items() if zero.changes(ZERO_TOLERANCE))
         if moved and hardware_id is not None and not self.zeros_applied:
             problem = (
                 f"this motor bus cannot apply the zeros of {', '.join(moved)}: its positions are not the contract's"

@@ -120,11 +120,11 @@ def read_fit(path: Path | str, kind: str, serial: str = "") -> Reading:
     path = Path(path)
     bound_of(kind, str(path))
     command = again(path, kind, serial)
-    if not path.is_file():
-        return Reading(path, kind, None, f"{path}: no {kind} calibration here", f"make one with: {command}")
     try:
         found = read(path)
     except CalibrationError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return Reading(path, kind, None, f"{path}: no {kind} calibration here", f"make one with: {command}")
         return Reading(path, kind, None, str(error), f"mend it, or run: {command}")
     if found.kind != kind:
         problem = f"{path}: calibrates {found.kind}, {kind} is needed"

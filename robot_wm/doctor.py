@@ -28,7 +28,7 @@ def doctor(
     folder: Annotated[Path, typer.Option(help="Where runs and bags will be written.")] = Path("."),
     contract: Annotated[Path | None, typer.Option(help="Contract of the robot, to be checked as arming does.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Model bundle, to be run on this machine.")] = None,
-    bus: Annotated[str, typer.Option(help="Motor bus to listen to for a second; the motors stay unpowered.")] = "",
+    bus: Annotated[str, typer.Option(help="Motor bus to listen to for two seconds; the motors stay unpowered.")] = "",
     bus_options: Annotated[str, typer.Option(help="Options of the bus, as a JSON object.")] = "{}",
     provider: Annotated[str, typer.Option(help="Execution provider that the bundle is run on.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

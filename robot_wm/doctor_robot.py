@@ -14,7 +14,7 @@ from robot_wm.errors import BackendError, RobotWmError
 from robot_wm.motor_loop import MotorLoop
 from robot_wm.timebase import Clock
 
-LISTEN_S = 1.0
+LISTEN_S = 2.0  # a rate is told after one
 
 
 def examine_robot(
@@ -28,7 +28,7 @@ def examine_robot(
     """Check a contract (None: the bundle's), what it names, a bundle on this machine, and a bus; the motors stay unpowered.
 
     Args:
-        bus: motor bus to open and listen to for a second; empty: none.
+        bus: motor bus to open and listen to for two seconds; empty: none.
     """
     try:
         agreed = load_contract(contract if contract is not None else (bundle or Path()) / "contract.yaml")

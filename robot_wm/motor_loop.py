@@ -142,7 +142,7 @@ class MotorLoop:
             breach=conditions.breach,
             outside=self.safety.outside(joints) if joints is not None and waiting else "",
             age_s=(self.clock.now() - joints.stamp) / NS_PER_S if joints is not None else None,
-            count=self.rate.count,
+            heard_s=self.rate.heard_s,
             rate_hz=self.rate.hz,
             figures=self.bus.figures() if isinstance(self.bus, ReportingBus) else {},
         )

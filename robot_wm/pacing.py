@@ -62,17 +62,20 @@ class RateMeter:
 
     def __init__(self) -> None:
         self.hz = 0.0
-        self.count = 0  # stamps that it was told from
+        self.heard_s = 0.0  # for how long, without a pause of a second
+        self._began = 0
         self._stamps: deque[int] = deque()
 
     def add(self, stamp: int) -> None:
         """Take a stamp [ns], later than the one before."""
+        if not self._stamps or stamp - self._stamps[-1] > NS_PER_S:
+            self._began = stamp
+        self.heard_s = (stamp - self._began) / NS_PER_S
         self._stamps.append(stamp)
         while stamp - self._stamps[0] > NS_PER_S:
             self._stamps.popleft()
         span = stamp - self._stamps[0]
-        self.count = len(self._stamps)
-        self.hz = (self.count - 1) * NS_PER_S / span if span else 0.0
+        self.hz = (len(self._stamps) - 1) * NS_PER_S / span if span else 0.0
 
 
 class TickStats:

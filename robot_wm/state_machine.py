@@ -112,14 +112,14 @@ class StateMachine:
         """Power the motors: hold, and from there play what comes. The way out of damped as well.
 
         Args:
-            unfit: what else stands against it (robot_wm/arming.py).
+            unfit: what stands against it, with the remedy (robot_wm/arming.py).
             doubts: what the operator has to be told, though it does not.
         """
         if self.state is State.ESTOP:
             return Answer(False, f"e-stopped ({self.cause}): reset first")
         if self.state in (State.ARMED, State.HOLD):
             return Answer(True, f"already {self.state.value}")
-        obstacle = self._seen.fault or self._seen.joints or self._seen.breach or unfit
+        obstacle = unfit or self._seen.fault or self._seen.joints or self._seen.breach
         if obstacle:
             return Answer(False, f"cannot arm: {obstacle}")
         self._played = False

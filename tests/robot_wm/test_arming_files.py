@@ -121,6 +121,14 @@ def test_a_bus_that_cannot_apply_zeros_is_refused_unless_there_is_nothing_to_app
     assert "joint zeros" not in checks
 
 
+def test_joints_of_a_file_that_the_contract_does_not_name_are_not_judged(tmp_path):
+    true = {**VALUES["joints"]["elbow"], "direction": 1.0, "centre_rad": 0.1, "centre_position_rad": 0.1}
+    file = replace(made(date=TODAY), values={"elbow": true, "finger": VALUES["joints"]["elbow"]})
+    _, checks = judged(tmp_path, file, applied=False)
+    assert {check.status for check in checks.values()} == {"pass"}
+    assert "joint zeros" not in checks
+
+
 def test_zeros_of_an_unfit_file_are_not_applied(tmp_path):
     for file, count in ((made(), 1), (made(residual=9.0), 0), (made(serial="arm-8"), 0)):
         path = write(tmp_path / "joints.yaml", file)

@@ -51,11 +51,16 @@ def test_figures_name_lateness_misses_and_cost_in_milliseconds():
 def test_the_rate_is_told_from_the_stamps_of_the_last_second():
     meter = RateMeter()
     meter.add(0)
-    assert (meter.count, meter.hz) == (1, 0.0)
+    assert (meter.heard_s, meter.hz) == (0.0, 0.0)
     for i in range(1, 300):
         meter.add(i * 10_000_000)
     assert meter.hz == pytest.approx(100.0)
-    assert meter.count == 101
+    assert meter.heard_s == pytest.approx(2.99)
     for i in range(1, 30):
         meter.add(2_990_000_000 + i * 50_000_000)
     assert meter.hz == pytest.approx(20.0)
+    meter.add(6 * NS_PER_S)  # after a pause it begins anew
+    assert (meter.heard_s, meter.hz) == (0.0, 0.0)
+    for i in range(1, 5):
+        meter.add(6 * NS_PER_S + i * NS_PER_S // 2)
+    assert (meter.heard_s, meter.hz) == (2.0, 2.0)
