@@ -109,7 +109,7 @@ def test_a_stack_starts_what_it_has_and_stops_whoever_commands_first(tmp_path):
     assert full.listeners == 3
     assert plant_command(full).arguments == ("-m", "sim.plant", "--task", "x")
     emulated = Stack(None, "serial", {"port": "p/board"}, plant=("--task", "x"), board=("--link", "p/board"))
-    assert board_command(emulated).arguments == ("-m", "sim.serial_board", "--link", "p/board")
+    assert board_command(emulated).arguments == ("-m", "sim.serial_board", "--watchdog", "500", "--link", "p/board")
     servos = Stack(None, "dynamixel", {"port": "p/board"}, plant=("--task", "x"), board=("--link", "p/board"))
     assert board_command(servos).arguments == ("-m", "sim.dynamixel_servos", "--link", "p/board")
     data = yaml.safe_load(write_params(robot, tmp_path / "params.yaml").read_text())
