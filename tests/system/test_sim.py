@@ -103,7 +103,7 @@ def test_the_same_motor_node_drives_the_plant_through_an_emulated_board_on_a_pty
     assert status == 0, errors
     assert figures["ticks_by_source"].get("plan", 0) > 0
     run = Path(figures["run"])
-    board = json.loads((run / "logs" / "board.log").read_text().splitlines()[-1])["board"]
+    board = json.loads((run / "logs" / "board.log").read_text().splitlines()[-1])["device"]
     assert board["executed"] > 100
     assert board["crc"] == board["framing"] == board["lost"] == board["duplicate"] == 0
     joints = open_bag(figures["bag"]).read_joints("joint_states", "position", ["slider", "hinge"])
