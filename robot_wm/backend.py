@@ -200,15 +200,19 @@ def with_samples(planner: PlannerDefaults, samples: int) -> PlannerDefaults:
 
 def _with_fallback(provider: str, threads: int) -> list[tuple[str, dict[str, str]]]:
     """TensorRT hands single operators to CUDA, and everything to the CPU where it must."""
-    settings = {  # OpenVINO has its own threads, and would choose a lower precision by itself where there is one
-        "tensorrt": _engine_cache,
-        "openvino": lambda: {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)},
-    }
     order = list(PROVIDERS)
     chain = [provider] if provider in ("cpu", "openvino") else order[order.index(provider) : 2]
     available = ort.get_available_providers()
     names = [name for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
-    return [(PROVIDERS[name], settings[name]() if name in settings else {}) for name in names]
+    return [(PROVIDERS[name], _settings(name, threads)) for name in names]
+
+
+def _settings(provider: str, threads: int) -> dict[str, str]:
+    if provider == "tensorrt":
+        return _engine_cache()
+    if provider == "openvino":  # has threads of its own, and takes a lower precision unasked where the machine has one
+        return {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
+    return {}
 
 
 def _engine_cache() -> dict[str, str]:
