@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -29,6 +29,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 Status = tuple[bytes, str, dict[str, object]]  # level, message, key/values
 SWITCH_S = 0.0005  # how long the executor may keep the interpreter from a control thread
 WAKE_S = 0.2  # how soon a signal or a lost parent is noticed
+GOODBYE_S = 5  # that taking leave of other processes may last
 CLOCK_STEP = NS_PER_S // 1000  # a smaller change of the offset is measuring noise or slewing
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -260,11 +261,24 @@ class Base(LifecycleNode):
             self.offset = fresh
 
 
-def run_node(make: Callable[[], Base]) -> None:
-    """Run one node until it is told to end or its parent is gone, then stop it safely.
+def run_node(make: Callable[[], Base]) -> NoReturn:
+    """Run one node until it is told to end or its parent is gone, stop it safely, and end the process.
 
-    Signals only set a flag, so that the node still has its publishers and its bus while it stops.
+    No exit handlers run: that of Fast DDS may wait forever for a thread of its own, turning at our real-time priority.
     """
+    status = 1
+    try:
+        status = _run(make)
+    finally:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(make: Callable[[], Base]) -> int:
+    """Returns the exit status. Signals only set a flag, so that the node still has its publishers and its bus while it stops."""
     parent = launcher()
     sys.setswitchinterval(SWITCH_S)
     ending: list[str] = []
@@ -274,7 +288,8 @@ def run_node(make: Callable[[], Base]) -> None:
     try:
         node = make()
     except ParameterException as error:
-        sys.exit(f"{error}; check --params-file and -p")
+        print(f"{error}; check --params-file and -p", file=sys.stderr)
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = 0
@@ -293,10 +308,13 @@ def run_node(make: Callable[[], Base]) -> None:
     finally:
         node.stop()
         node.report()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(GOODBYE_S)  # the robot is safe; what follows is politeness to other processes
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    sys.exit(status)
+        rclpy.get_default_context().destroy()
+    return status
 
 
 def _gist(reported: tuple[bytes, str]) -> tuple[bytes, str]:

@@ -48,6 +48,7 @@ class Session:
         self._executor.shutdown()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
+        self._context.destroy()  # at exit it might wait forever for a thread of its own
 
     def spin(self, seconds: float) -> None:
         """Serve the node for a while."""

@@ -113,3 +113,4 @@ def _publish(contract: Contract, namespace: str, sticks: Sticks, end: Flag) -> N
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown(context=context)
+    context.destroy()

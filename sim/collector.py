@@ -75,7 +75,7 @@ def _serve(task_name: str, pipe: Connection) -> None:
     while True:
         try:
             job = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, ConnectionResetError, KeyboardInterrupt):  # reset: it ended with an answer unread
             return
         try:
             answer = _evaluate(job, task_name) if isinstance(job, Evaluate) else _collect(job, task)

@@ -24,6 +24,7 @@ from models.export import BundleTemplate
 from models.optimiser import falling
 from models.train import Trainer, config_for, load_bundle_weights
 from models.world_model import WorldModel
+from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import PlannerDefaults, add_metrics, load_bundle
 from robot_wm.contract import Contract
 from robot_wm.errors import RunError
@@ -63,8 +64,10 @@ class Flywheel:
     """One directory: `bags`, `bundle` (newest), `averaged`, `best`, `checkpoint.pt`, `state.json`, `curve.json`, `curve.png`."""
 
     def __init__(self, config: FlywheelConfig, out: Path, resume: bool, clock: Callable[[], float] = time.monotonic):
-        """Start in an empty directory, or go on in one. Raises RunError when `resume` and the directory disagree."""
+        """Start in an empty directory, or go on in one. Raises RunError when `resume` and the directory disagree, BagError."""
         self.config = config
+        for bag in config.bags:
+            open_bag(Path(bag))  # a torn one is told before anything is played
         self.out = out
         self.task = make_task(config.task)
         self._clock = clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -60,6 +61,27 @@ def test_a_node_that_cannot_start_says_why_and_exits_with_1(domain, contract, no
     status, said = run(node, *(parameter.format(contract=contract) for parameter in parameters))
     assert status == 1
     assert says in said
+
+
+@pytest.mark.parametrize(
+    ("hangs", "status"),
+    [
+        ("import atexit; atexit.register(time.sleep, 1000)", 1),
+        ("from rclpy.context import Context; Context.destroy = lambda self: time.sleep(1000)", -signal.SIGALRM),
+    ],
+)
+def test_a_node_ends_whatever_the_middleware_waits_for(domain, hangs, status):
+    program = f"""
+import sys, time
+from ros_nodes import base
+from ros_nodes.model_sync_node import ModelSyncNode
+{hangs}
+base.GOODBYE_S = 1
+sys.argv += ["--ros-args", "-p", "autostart:=true"]
+base.run_node(ModelSyncNode)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
 
 
 def test_the_recorder_lives_a_whole_lifecycle_marks_an_episode_and_leaves_a_bag(domain, contract, tmp_path):

@@ -41,3 +41,12 @@ def test_a_process_that_died_is_an_error_and_not_a_hang():
     with pytest.raises(RunError, match="died"):
         process.result()
     process.close()
+
+
+def test_a_process_whose_answer_nobody_reads_ends_quietly(tmp_path, capfd):
+    process = Collector("cartpole_swingup")
+    process.submit(Collect(tmp_path / "bag", 3, None))
+    while process.busy():
+        pass
+    process.close()
+    assert capfd.readouterr().err == ""

@@ -1,6 +1,8 @@
 """A tiny flywheel, killed and resumed, and the bundle it leaves: evaluated to the same bytes, replayed to the same plans."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from models.export import BundleTemplate, load_world_model
 from robot_wm.backend import Model
 from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import PlannerDefaults, load_bundle
-from robot_wm.errors import RunError
+from robot_wm.errors import BagError, RunError
 from robot_wm.replay_plans import replay_plans
 from sim.commands import evaluate
 from sim.flywheel import Flywheel, FlywheelConfig
@@ -154,6 +156,16 @@ def test_a_directory_that_does_not_fit_is_refused(wheel, tmp_path):
         Flywheel(CONFIG, tmp_path, resume=True)
     with pytest.raises(RunError, match="another configuration"):
         Flywheel(FlywheelConfig("cartpole_swingup", seed=1), out, resume=True)
+
+
+def test_a_torn_bag_is_told_before_anything_is_played(wheel, tmp_path):
+    out = wheel[0]
+    torn = tmp_path / "torn"
+    shutil.copytree(next((out / "bags").iterdir()), torn)
+    (recording,) = torn.glob("*.mcap")
+    os.truncate(recording, recording.stat().st_size // 2)
+    with pytest.raises(BagError, match=r"torn.*cut off"):
+        Flywheel(replace(CONFIG, bags=(str(torn),)), tmp_path / "out", resume=False)
 
 
 def test_too_little_time_to_train_even_once_is_said(tmp_path):
