@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from calibration.files import write
@@ -20,7 +20,11 @@ THREE_MS = 3e-3
 @given(st.floats(-0.25, 0.25), st.integers(0, 1000), st.booleans())
 def test_any_offset_is_found_within_three_milliseconds(offset, seed, unsigned):
     motion = wave(seed)
-    found = find_offset(*joint(motion), camera(motion, offset, seed=seed, noise=0.01, unsigned=unsigned))
+    try:
+        found = find_offset(*joint(motion), camera(motion, offset, seed=seed, noise=0.01, unsigned=unsigned))
+    except CalibrationError as error:  # one wave in thirty nearly repeats itself: refused, not guessed
+        assert "repeats itself" in str(error)
+        reject()
     assert found.seconds == pytest.approx(offset, abs=THREE_MS)
     assert found.correlation > 0.9
 
