@@ -40,7 +40,7 @@ def test_a_minute_of_training_beats_persistence_on_another_run(tmp_path):
         bags=tuple(LOGS / name for name in ("acrobot_mcpilco_01", "acrobot_mcpilco_02", "sysid_b")),
         contract=CONTRACT,
         out=tmp_path / "bundle",
-        steps=250,
+        steps=150,
         batch=16,
         runs=tmp_path / "runs",
     )
