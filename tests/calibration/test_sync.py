@@ -23,7 +23,8 @@ def test_any_offset_is_found_within_three_milliseconds(offset, seed, unsigned):
     try:
         found = find_offset(*joint(motion), camera(motion, offset, seed=seed, noise=0.01, unsigned=unsigned))
     except CalibrationError as error:  # one wave in thirty nearly repeats itself: refused, not guessed
-        assert "repeats itself" in str(error)
+        if "repeats itself" not in str(error):
+            raise
         reject()
     assert found.seconds == pytest.approx(offset, abs=THREE_MS)
     assert found.correlation > 0.9
