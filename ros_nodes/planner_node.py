@@ -63,7 +63,10 @@ class PlannerNode(Base):
         self._period = Grid(self.contract.model_hz).step * int(self.value("every_steps"))
         self._budget = round(self.value("budget_s") * NS_PER_S) or round(0.7 * self._period)
         self._margin = round(self.value("margin_s") * NS_PER_S)
-        self._replanner = Replanner(self.contract, self._load(bundle), self.clock_, self.value("latent_stale_s"))
+        model = self._open(bundle)
+        verify_on_device(bundle, model)  # of bundles that come while it plans, model_sync_node has done it
+        planner = self._warm(bundle, model)
+        self._replanner = Replanner(self.contract, planner, self.clock_, self.value("latent_stale_s"))
         self._thread: Thread | None = None
         self._end = Flag()
         self._arrived = Flag()  # a latent is in the inbox
@@ -113,11 +116,14 @@ class PlannerNode(Base):
         return OK, "planning", values
 
     def _load(self, bundle: Bundle) -> Planner:
-        """A planner that has run before it is needed; the first runs of a graph are slow."""
+        return self._warm(bundle, self._open(bundle))
+
+    def _open(self, bundle: Bundle) -> Model:
         require_reach(self.contract, bundle.manifest.planner.horizon, self._period, self._budget)
-        threads = int(self.value("threads"))
-        model = Model(bundle, self.value("provider"), threads=1, planner_threads=threads)
-        verify_on_device(bundle, model)
+        return Model(bundle, self.value("provider"), threads=1, planner_threads=int(self.value("threads")))
+
+    def _warm(self, bundle: Bundle, model: Model) -> Planner:
+        """A planner that has run before it is needed; the first runs of a graph are slow."""
         search = search_named(self.value("planner"))
         planner = Planner(self.contract, model, int(self.value("seed")), self.clock_, search)
         fitted = planner.fitted(self._budget / NS_PER_S)

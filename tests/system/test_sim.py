@@ -154,7 +154,9 @@ def test_a_full_disk_ends_the_recording_never_the_robot_and_the_run_fails_saying
     ]
 
     def small_disk():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # bytes a file may grow to
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (160_000, 160_000)
+        )  # bytes a file may grow to; starting takes about 75 000
 
     done = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, timeout=110, cwd=tmp_path, preexec_fn=small_disk
