@@ -56,9 +56,7 @@ class Papers:
             hardware_id: what the motor bus calls its hardware; empty: it does not say; None: there is no bus to ask.
             now: with its time zone.
         """
-        zeros = {
-            name: zero for name, zero in self.zeros.items() if name in self.contract.joints
-        }  # a file may know more
+        zeros = {name: zero for name, zero in self.zeros.items() if name in self.contract.joints}
         found = [check_limits(self.contract, zeros)]
         if not self.calibrations:
             found.append(Check("calibration", "pass", "the contract asks for none"))

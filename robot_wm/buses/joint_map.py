@@ -84,9 +84,8 @@ class JointMap:
             straight - self._middle, self._period, out=np.zeros(len(self.names)), where=self._period != 0.0
         )
         turns = np.round(periods) * self._period
-        self._turns = np.where(
-            np.isfinite(turns), turns, self._turns
-        )  # a torn reading must not spoil the next setpoint
+        # A torn reading must not spoil the next setpoint.
+        self._turns = np.where(np.isfinite(turns), turns, self._turns)
         result: FloatArray = straight - self._turns
         return result
 

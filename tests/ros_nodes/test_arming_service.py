@@ -25,20 +25,11 @@ from robot_wm.messages import Event
 from robot_wm.timebase import MonotonicClock, RosOffset
 from ros_nodes import topics
 from ros_nodes.convert import event_to_msg
-from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
+from ros_nodes.processes import Command, Supervisor
 from ros_nodes.session import Session
 from test_bundle import filler, manifest_for
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def domain(tmp_path, monkeypatch):
-    """A ROS domain of our own, in the environment."""
-    with free_domain() as number:
-        for name, value in local_environment(number, tmp_path).items():
-            monkeypatch.setenv(name, value)
-        yield number
 
 
 @pytest.fixture

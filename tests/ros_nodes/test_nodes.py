@@ -13,19 +13,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (the extra `ros`, or a ROS inst
 
 from bundleless import CONTRACT
 from robot_wm.bags.reader import open_bag
-from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
+from ros_nodes.processes import Command, Supervisor
 from ros_nodes.session import Session
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def domain(tmp_path, monkeypatch):
-    """A ROS domain of our own, in the environment."""
-    with free_domain() as number:
-        for name, value in local_environment(number, tmp_path).items():
-            monkeypatch.setenv(name, value)
-        yield number
 
 
 @pytest.fixture

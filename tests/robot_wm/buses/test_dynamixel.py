@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("dynamixel_sdk", reason="needs the extra `serial`")
 
+from bus_tools import until_read
 from conftest import slider_contract
 from robot_wm.buses.dynamixel import DynamixelBus
 from robot_wm.buses.dynamixel_health import ROTATION
@@ -77,18 +78,6 @@ def read_until(bus, condition):
     while not condition(state := bus.read()):
         assert time.monotonic() < end
     return state
-
-
-def until_read(bus):
-    """Read until it works again, or 60 s have passed; returns what it said meanwhile."""
-    said, end = set(), time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            bus.read()
-            return said
-        except BusError as error:
-            said.add(str(error))
-    raise AssertionError(said)
 
 
 def test_currents_go_out_and_readings_come_back(servos):

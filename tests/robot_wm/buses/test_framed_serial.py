@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from bus_tools import until_read
 from conftest import slider_contract
 from robot_wm.buses import base
 from robot_wm.buses.framed_serial import FramedSerialBus
@@ -217,18 +218,6 @@ def test_a_yanked_cable_is_an_error_at_once_and_a_new_connection_is_disarmed(boa
     assert not physics.enabled
     assert bus.read().names == ("slider",)
     assert bus.fault() is None
-
-
-def until_read(bus):
-    """Read until it works again, or 20 s have passed; returns what it said meanwhile."""
-    said, end = set(), time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            bus.read()
-            return said
-        except BusError as error:
-            said.add(str(error))
-    raise AssertionError(said)
 
 
 def test_a_cable_that_is_plugged_in_again_is_found_by_reading_unpowered_and_the_fault_stands_until_disabled(board):
