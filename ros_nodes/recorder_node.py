@@ -23,6 +23,8 @@ from ros_nodes.convert import event_to_msg
 
 MARKS = ("start", "end", "success", "failure", "mark")
 POLL_S = 0.1
+QUIET = NS_PER_S // 5  # without a message: what was sent before the end has been written
+CATCH_UP = 3 * NS_PER_S  # longest time for that
 
 
 class RecorderNode(Base):
@@ -33,6 +35,8 @@ class RecorderNode(Base):
         self.text("bag", "", "Directory of the bag to write; numbered when it exists")
         self.text("extra_topics", "", "More topics, as `name=package/msg/Type` separated by commas")
         self.flag("sync", True, "Wait for the disk at every flush, against power cuts")
+        self._received = self._sent = 0  # the newest message: when it came and when it was stamped [ns, ROS time]
+        self._ending_since = 0
 
     def configure(self) -> None:
         contract = self.read_contract()
@@ -57,6 +61,13 @@ class RecorderNode(Base):
         if writer is not None:
             writer.close()
 
+    def finished(self) -> bool:
+        """On a loaded machine the recorder may be behind: what was sent before the end is still written."""
+        now = self.offset.to_ros(self.clock_.now())
+        self._ending_since = self._ending_since or now
+        quiet = now - max(self._received, self._ending_since) > QUIET
+        return quiet or self._sent > self._ending_since or now - self._ending_since > CATCH_UP
+
     def status(self) -> Status:
         counts = self._writer.counts
         values: dict[str, object] = {f"recorded {topic}": count for topic, count in counts.items()}
@@ -73,8 +84,8 @@ class RecorderNode(Base):
         stamped = first in ("std_msgs/Header", "builtin_interfaces/Time")
 
         def write(data: bytes) -> None:
-            received = self.offset.to_ros(self.clock_.now())
-            stamp = _stamp(data) if stamped else received
+            self._received = received = self.offset.to_ros(self.clock_.now())
+            self._sent = stamp = _stamp(data) if stamped else received
             self._guarded(lambda: self._writer.write_raw(topic, name, data, stamp, received))
 
         self.subscribe(kind, topic, write, qos, raw=True)

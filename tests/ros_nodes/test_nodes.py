@@ -95,3 +95,53 @@ def test_the_recorder_lives_a_whole_lifecycle_marks_an_episode_and_leaves_a_bag(
     assert [event.kind for event in bag.events()] == ["start", "success"]
     assert "/event" in bag.topics  # relative names, whatever the namespace
     assert bag.contract.name == "one"
+
+
+def test_a_recorder_that_is_behind_writes_what_was_sent_before_its_end(domain, contract, tmp_path):
+    supervisor = Supervisor(tmp_path / "logs", dict(os.environ))
+    parameters = ["-p", f"contract:={contract}", "-p", f"bag:={tmp_path}/bag", "-p", "autostart:=true"]
+    supervisor.start(Command("recorder_node", ("-m", "ros_nodes.recorder_node", "--ros-args", *parameters)))
+    try:
+        with Session("", supervisor.check) as session:
+            session.wait_active(["recorder_node"])
+            session.wait_listening("event", 1)
+            recorder = supervisor.processes["recorder_node"]
+            recorder.send_signal(signal.SIGSTOP)
+            for number in range(10):
+                session.mark("mark", f"{number}")
+            recorder.send_signal(signal.SIGINT)
+            recorder.send_signal(signal.SIGCONT)
+            recorder.wait(20)
+    finally:
+        supervisor.stop(patience_s=20.0)
+    assert [event.note for event in open_bag(tmp_path / "bag").events()] == [f"{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "every", "serve"])
+def test_an_unforeseen_exception_in_a_callback_ends_the_node_in_order(domain, kind):
+    program = f"""
+import sys
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from ros_nodes import base, topics
+
+class Node(base.Base):
+    def configure(self):
+        publisher = self.advertise(Header, "event", topics.latched())
+        client = self.create_client(Trigger, "verb")
+        self.subscribe(Header, "event", self.fail if {kind!r} == "subscribe" else print, topics.latched())
+        self.every(0.05, self.fail if {kind!r} == "every" else lambda: publisher.publish(Header()))
+        self.serve(Trigger, "verb", self.fail if {kind!r} == "serve" else lambda request, response: response)
+        self.every(0.05, lambda: client.call_async(Trigger.Request()))
+    def fail(self, *arguments):
+        raise ZeroDivisionError("unforeseen")
+    def cleanup(self):
+        print("cleaned up")
+
+sys.argv += ["--ros-args", "-p", "autostart:=true"]
+base.run_node(lambda: Node("failing"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "ZeroDivisionError: unforeseen" in done.stderr
+    assert "cleaned up" in done.stdout

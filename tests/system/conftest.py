@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from robot_wm.bundle import load_bundle, write_bundle
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +37,31 @@ def bundle(tmp_path_factory):
     return export_bundle(
         WorldModel(contract, "nano"), contract, tmp_path_factory.mktemp("bundle") / "cart", planner
     ).path
+
+
+@pytest.fixture
+def another(bundle, tmp_path):
+    """Make the same model a bundle of its own, named so, with other fields of the contract's `safety` where given."""
+
+    def make(name, **safety):
+        original = load_bundle(bundle)
+
+        def fill(directory):
+            shutil.copytree(original.path, directory, dirs_exist_ok=True)
+            (directory / "manifest.json").unlink()
+            (directory / "note.txt").write_text(name)
+            contract = original.contract
+            replace(contract, safety=replace(contract.safety, **safety)).save(directory / "contract.yaml")
+
+        return write_bundle(tmp_path / name, original.manifest, fill)
+
+    return make
+
+
+@pytest.fixture
+def patient(another):
+    """Directory of a bundle whose robot is not damped by what the machine does: for tests of something else."""
+    return another("patient", joint_stale_s=10.0, hold_s=60.0).path
 
 
 @pytest.fixture
