@@ -1,6 +1,6 @@
 """From a world model to a bundle: traced graphs, parity against PyTorch, golden samples, and weights for fine-tuning.
 
-Tracing takes seconds, so a flywheel that exports after every episode keeps a `BundleTemplate`: it puts new weights into the
+Tracing takes half a minute, so a flywheel that exports after every episode keeps a `BundleTemplate`: it puts new weights into the
 graphs that were traced once. Graphs are self-contained files (any ONNX tool opens one), at the price of holding the weights that
 several graphs share more than once.
 """
@@ -96,7 +96,7 @@ class BundleTemplate:
         discount: float | None = None,
         terminations: bool = False,
     ) -> BundleTemplate:
-        """Trace every graph of a world model; takes seconds, needs no particular weights."""
+        """Trace every graph of a world model; takes half a minute, needs no particular weights."""
         manifest = Manifest(
             name="",
             family=FAMILY,

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """A test marked `ros`, its fixtures included, waits until no other worker computes, and keeps the others waiting."""
+    """A test marked `realtime`, its fixtures included, waits until no other worker computes, and keeps the others waiting."""
     with _shared(exclusive=_is_real_time(item)):
         return (yield)
 
@@ -45,4 +45,4 @@ def _shared(exclusive):
 
 
 def _is_real_time(item):
-    return item.get_closest_marker("ros") is not None
+    return item.get_closest_marker("realtime") is not None

@@ -246,13 +246,12 @@ def test_missing_or_foreign_weights_are_refused(bundle):
 
 def test_weights_are_exported_again_with_another_contracts_costs_and_their_history(bundle, tmp_path, monkeypatch):
     monkeypatch.setitem(networks.SIZES, "tiny", SIZES)
-    again = export_again(bundle.path, tmp_path / "again")
-    assert (again.manifest.name, again.manifest.provenance, again.manifest.planner) == ("cart", {"seed": 3}, PLANNER)
-    assert again.manifest.metrics == bundle.manifest.metrics
     costly = make_contract(
         costs={"functions": {"models.costs:joint_limits": 1.0}}, safety={"position": {"slider": [-1, 1]}}
     )
-    assert export_again(bundle.path, tmp_path / "costly", costly).contract.costs == costly.costs
+    again = export_again(bundle.path, tmp_path / "again", costly)
+    assert (again.manifest.name, again.manifest.provenance, again.manifest.planner) == ("cart", {"seed": 3}, PLANNER)
+    assert (again.manifest.metrics, again.contract.costs) == (bundle.manifest.metrics, costly.costs)
     with pytest.raises(ContractError, match="model_hz"):
         export_again(bundle.path, tmp_path / "other", make_contract(model_hz=25))
     assert not (tmp_path / "other").exists()

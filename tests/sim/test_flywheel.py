@@ -45,33 +45,33 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The directory and the figures of three rounds: two, a kill, a resumption, one more until the frames are there."""
-    out = tmp_path_factory.mktemp("flywheel") / "wheel"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BundleTemplate, "trace", _once(BundleTemplate.trace))
-        with pytest.raises(Killed):
-            Flywheel(CONFIG, out, resume=False, clock=Clock()).run(_kill_after(2))
-        clock = Clock()
-
-        def a_second_passes(row):
-            clock.now = 1.0
-
-        figures = Flywheel(replace(CONFIG, frames=3000), out, resume=True, clock=clock).run(a_second_passes)
-    return out, figures
-
-
-def _once(trace):
-    """Tracing takes seconds and depends on nothing that differs here."""
-    known = []
+@pytest.fixture(scope="module", autouse=True)
+def traced_once():
+    """Tracing takes half a minute and depends on nothing that differs here."""
+    trace, known = BundleTemplate.trace, []
 
     def cached(*arguments):
         if not known:
             known.append(trace(*arguments))
         return known[0]
 
-    return cached
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BundleTemplate, "trace", cached)
+        yield
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The directory and the figures of three rounds: two, a kill, a resumption, one more until the frames are there."""
+    out = tmp_path_factory.mktemp("flywheel") / "wheel"
+    with pytest.raises(Killed):
+        Flywheel(CONFIG, out, resume=False, clock=Clock()).run(_kill_after(2))
+    clock = Clock()
+
+    def a_second_passes(row):
+        clock.now = 1.0
+
+    return out, Flywheel(replace(CONFIG, frames=3000), out, resume=True, clock=clock).run(a_second_passes)
 
 
 def _kill_after(count):

@@ -32,7 +32,7 @@ from robot_wm.timebase import NS_PER_S
 from ros_nodes.processes import free_domain
 from sim.tasks import make_task
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.realtime]
 SLACK_S = 0.25  # a loaded machine
 SWAPS = int(os.environ.get("ROBOT_WM_SWAPS", "2"))  # of bundles during one run
 
@@ -67,8 +67,8 @@ def said(bag, node):
 
 
 def test_killing_planner_and_posterior_leaves_the_motors_safe_and_restarting_them_resumes(robot_wm, patient):
-    faults = ["--kill", "planner@1", "--restart", "planner@2", "--kill", "posterior@6", "--restart", "posterior@7.2"]
-    status, figures, errors = robot_wm("sim", "--bundle", patient, "--seconds", 13, "--no-report", "--json", *faults)
+    faults = ["--kill", "planner@1", "--restart", "planner@2", "--kill", "posterior@3.5", "--restart", "posterior@4.7"]
+    status, figures, errors = robot_wm("sim", "--bundle", patient, "--seconds", 7, "--no-report", "--json", *faults)
     assert status == 0, errors
     assert figures["processes"] == 8
     bag = open_bag(figures["bag"])
