@@ -22,7 +22,8 @@ from robot_wm.excitation import Excitation
 from robot_wm.messages import Applied, Event, JointState
 from robot_wm.motor_loop import MotorLoop
 from robot_wm.realtime import RealtimeOptions
-from robot_wm.state_machine import Answer, State, Transition
+from robot_wm.state_machine import POWERED, Answer, State, Transition
+from robot_wm.watchdog import Watchdog
 from ros_nodes import topics
 from ros_nodes.base import ERROR, Base, Status, run_node
 from ros_nodes.convert import (
@@ -49,16 +50,20 @@ class MotorNode(Base):
         self.count("priority", 80, 0, 99, "SCHED_FIFO priority of the loop; 0: ordinary scheduling")
         self.count("cpu", -1, -1, 1023, "Core the loop is pinned to; -1: any")
         self.flag("lock_memory", True, "Keep the process from being swapped out")
+        self.number(
+            "watchdog_s", 0.5, 0.0, 10.0, "Another process cuts the power when the loop is silent so long [s]; 0: none"
+        )
         self.text("excitation", "", "Excite the joints while nobody commands: multisine, chirp or ou; empty: never")
         self.number("amplitude", 0.3, 0.0, 1.0, "Excitation: part of the way from the centre to the nearer limit")
         self.number("excitation_s", 0.0, 0.0, 86400.0, "Excitation: its length [s]; 0: without end")
         self.count("seed", 0, 0, 2**31 - 1, "Excitation: seed")
         self._thread: Thread | None = None
         self._bus: MotorBus | None = None
+        self._watchdog: Watchdog | None = None
 
     def configure(self) -> None:
         self.contract = self.read_contract()
-        options = read_options(self.value("bus_options"), "bus_options")
+        self._options = options = read_options(self.value("bus_options"), "bus_options")
         rate = self.contract.motor_hz
         self._joints = self.advertise(JointStateMsg, topics.JOINT_STATES, topics.stream(rate))
         self._applied = self.advertise(JointStateMsg, topics.APPLIED, topics.stream(rate))
@@ -87,6 +92,8 @@ class MotorNode(Base):
 
     def activate(self) -> None:
         self._end.clear()
+        if self.value("watchdog_s"):
+            self._watchdog = Watchdog(self.contract, self.value("bus"), self._options, self.value("watchdog_s"))
         cpu = int(self.value("cpu"))
         options = RealtimeOptions(int(self.value("priority")), None if cpu < 0 else cpu, self.value("lock_memory"))
         self._thread = Thread(target=self._loop.run, args=(self._end, options), name="motor loop", daemon=True)
@@ -100,6 +107,9 @@ class MotorNode(Base):
             self._end.set()
             self._thread.join()
             self._thread = None
+        if self._watchdog is not None:
+            self._watchdog.release()
+            self._watchdog = None
 
     def cleanup(self) -> None:
         if self._bus is not None:
@@ -110,6 +120,8 @@ class MotorNode(Base):
         health = self._loop.health()
         if self._thread is None or not self._thread.is_alive():
             return ERROR, "the motor loop has ended", dict(health.figures)
+        if self._watchdog is not None and not self._watchdog.alive:
+            return ERROR, f"{health.message}; the watchdog process has ended", dict(health.figures)
         return LEVELS[health.level], health.message, dict(health.figures)
 
     def _excitation(self, contract: Contract) -> Excitation | None:
@@ -121,6 +133,8 @@ class MotorNode(Base):
 
     def _publish(self, applied: Applied | None, joints: JointState | None, state: State) -> None:
         """Called by the loop every tick, on its thread."""
+        if self._watchdog is not None:
+            self._watchdog.beat(state in POWERED)
         if joints is not None:
             self._joints.publish(joint_state_to_msg(joints, self.offset))
         if applied is not None:

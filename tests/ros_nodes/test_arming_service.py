@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -116,3 +119,30 @@ def test_a_bundle_that_planner_node_says_it_plans_with_is_no_doubt_any_more(moto
 
 def test_without_anything_asked_for_it_arms(motor):
     assert motor().trigger("motor_node/arm", 30.0).startswith("armed: holding until a plan or command comes")
+
+
+def test_a_watchdog_that_is_gone_is_an_error_in_diagnostics(motor, tmp_path):
+    session = motor()
+    (node,) = [pid for pid in processes() if str(tmp_path) in command(pid)]
+    (watchdog,) = [pid for pid in processes() if "robot_wm.watchdog" in command(pid) and parent(pid) == node]
+    os.kill(watchdog, signal.SIGKILL)
+    deadline = time.monotonic() + 60.0
+    while "the watchdog process has ended" not in session.diagnostics["motor_node"][1]:
+        assert time.monotonic() < deadline
+        session.spin(0.05)
+
+
+def processes():
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def command(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    return ""
+
+
+def parent(pid):
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
