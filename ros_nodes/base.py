@@ -1,36 +1,24 @@
-"""What every node shares: lifecycle with spoken errors, parameters, diagnostics, the ROS time offset, a clean end."""
+"""What every node shares: lifecycle with spoken errors, parameters, diagnostics, the ROS time offset."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import ParameterException
-from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 
 from robot_wm.bundle import Bundle, load_bundle
 from robot_wm.contract import Contract, load_contract
 from robot_wm.errors import MessageError, RobotWmError, RunError
-from robot_wm.launched_by import launcher
 from robot_wm.timebase import NS_PER_S, MonotonicClock, RosOffset
 from ros_nodes.convert import time_to_msg
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 Status = tuple[bytes, str, dict[str, object]]  # level, message, key/values
-SWITCH_S = 0.0005  # how long the executor may keep the interpreter from a control thread
-WAKE_S = 0.2  # how soon a signal or a lost parent is noticed
-FINISH_S = 0.02  # how often a node that ends is asked whether it has finished
-GOODBYE_S = 5  # that taking leave of other processes may last
 CLOCK_STEP = NS_PER_S // 1000  # a smaller change of the offset is measuring noise or slewing
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -280,73 +268,6 @@ class Base(LifecycleNode):
         if abs(moved) > CLOCK_STEP:
             self.get_logger().warning(f"the system clock was set by {moved / NS_PER_S:.3f} s")
             self.offset = fresh
-
-
-def run_node(make: Callable[[], Base]) -> NoReturn:
-    """Run one node until it is told to end or its parent is gone, stop it safely, and end the process.
-
-    No exit handlers run: that of Fast DDS may wait forever for a thread of its own, turning at our real-time priority.
-    """
-    status = 1
-    try:
-        status = _run(make)
-    finally:
-        if sys.exc_info()[0] is not None:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _run(make: Callable[[], Base]) -> int:
-    """Returns the exit status. Signals only set a flag, so that the node still has its publishers and its bus while it stops."""
-    parent = launcher()
-    sys.setswitchinterval(SWITCH_S)
-    ending: list[str] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: ending.append(signal.Signals(received).name))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = make()
-    except ParameterException as error:
-        print(f"{error}; check --params-file and -p", file=sys.stderr)
-        return 1
-    executor = _executor()
-    executor.add_node(node)
-    status = 0
-    try:
-        if node.value("autostart") and (node.trigger_configure() != SUCCESS or node.trigger_activate() != SUCCESS):
-            status = 1
-        while not ending and status == 0:
-            executor.spin_once(WAKE_S)
-            if os.getppid() != parent:
-                ending.append("the process that started it is gone")
-            if node.broken:
-                node.get_logger().fatal(node.broken)
-                status = 1
-        if ending:
-            node.get_logger().info(f"ending: {ending[0]}")
-            while not node.finished():
-                executor.spin_once(FINISH_S)
-    finally:
-        node.stop()
-        node.report()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(GOODBYE_S)  # the robot is safe; what follows is politeness to other processes
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-        rclpy.get_default_context().destroy()
-    return status
-
-
-def _executor() -> Executor:
-    """The events executor where there is one: rclpy's other executors take two to three times the processor time per message."""
-    try:
-        from rclpy.experimental import EventsExecutor
-    except ImportError:  # before Jazzy
-        return SingleThreadedExecutor()
-    return EventsExecutor()
 
 
 def _gist(reported: tuple[bytes, str]) -> tuple[bytes, str]:

@@ -17,9 +17,10 @@ from robot_wm.messages import Event
 from robot_wm.store import ModelStore
 from robot_wm.verify import verify_on_device
 from ros_nodes import topics
-from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import event_from_msg, event_to_msg
 from ros_nodes.model_client import step_back
+from ros_nodes.node_process import run_node
 
 KEPT = 3  # bundles in the cache: the one in use, the one before, the next
 

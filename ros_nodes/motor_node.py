@@ -25,7 +25,7 @@ from robot_wm.realtime import RealtimeOptions
 from robot_wm.state_machine import POWERED, Answer, State, Transition
 from robot_wm.watchdog import Watchdog
 from ros_nodes import topics
-from ros_nodes.base import ERROR, Base, Status, run_node
+from ros_nodes.base import ERROR, Base, Status
 from ros_nodes.convert import (
     applied_to_msg,
     command_from_msg,
@@ -34,6 +34,7 @@ from ros_nodes.convert import (
     joint_state_to_msg,
     plan_from_msg,
 )
+from ros_nodes.node_process import run_node
 
 LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 

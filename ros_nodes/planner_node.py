@@ -25,7 +25,7 @@ from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S, Grid
 from robot_wm.verify import verify_on_device
 from ros_nodes import topics
-from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import (
     applied_from_msg,
     event_from_msg,
@@ -35,6 +35,7 @@ from ros_nodes.convert import (
     require_past,
 )
 from ros_nodes.model_client import ModelClient
+from ros_nodes.node_process import run_node
 
 Item = Latent | Applied | Event | Planner
 

@@ -19,7 +19,7 @@ from robot_wm.messages import Measurement
 from robot_wm.perception import Perception
 from robot_wm.timebase import NS_PER_S
 from ros_nodes import topics
-from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import (
     StampGuard,
     applied_from_msg,
@@ -33,6 +33,7 @@ from ros_nodes.convert import (
     tensor_from_msg,
 )
 from ros_nodes.model_client import ModelClient
+from ros_nodes.node_process import run_node
 
 GRAPHS = ("encode", "posterior", "prior")
 

@@ -18,8 +18,9 @@ from robot_wm.errors import BagError, RunError
 from robot_wm.messages import Event
 from robot_wm.timebase import NS_PER_S
 from ros_nodes import topics
-from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import event_to_msg
+from ros_nodes.node_process import run_node
 
 MARKS = ("start", "end", "success", "failure", "mark")
 POLL_S = 0.1

@@ -11,8 +11,9 @@ from robot_wm.buses.base import open_sensors, read_options
 from robot_wm.errors import BusError
 from robot_wm.timebase import NS_PER_S
 from ros_nodes import topics
-from ros_nodes.base import ERROR, OK, WARN, Base, Status, run_node
+from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import tensor_to_msg
+from ros_nodes.node_process import run_node
 
 
 class SensorNode(Base):

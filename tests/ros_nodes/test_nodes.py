@@ -64,12 +64,12 @@ def test_a_node_that_cannot_start_says_why_and_exits_with_1(domain, contract, no
 def test_a_node_ends_whatever_the_middleware_waits_for(domain, hangs, status):
     program = f"""
 import sys, time
-from ros_nodes import base
+from ros_nodes import node_process
 from ros_nodes.model_sync_node import ModelSyncNode
 {hangs}
-base.GOODBYE_S = 1
+node_process.GOODBYE_S = 1
 sys.argv += ["--ros-args", "-p", "autostart:=true"]
-base.run_node(ModelSyncNode)
+node_process.run_node(ModelSyncNode)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
@@ -123,7 +123,7 @@ def test_an_unforeseen_exception_in_a_callback_ends_the_node_in_order(domain, ki
 import sys
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-from ros_nodes import base, topics
+from ros_nodes import base, node_process, topics
 
 class Node(base.Base):
     def configure(self):
@@ -139,7 +139,7 @@ class Node(base.Base):
         print("cleaned up")
 
 sys.argv += ["--ros-args", "-p", "autostart:=true"]
-base.run_node(lambda: Node("failing"))
+node_process.run_node(lambda: Node("failing"))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
