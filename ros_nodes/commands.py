@@ -18,6 +18,8 @@ ParamsFile = Annotated[Path | None, typer.Option(help="ROS parameters that go ov
 LogLevel = Annotated[str, typer.Option(help="debug, info, warn or error.")]
 Store = Annotated[str, typer.Option(help="Model store to follow: a bundle pushed there is swapped in while running.")]
 Kill = Annotated[list[str] | None, typer.Option(help="Kill a process, e.g. planner@3.0 [s after arming]; repeatable.")]
+Freeze = Annotated[list[str] | None, typer.Option(help="Stop a process where it is, e.g. motor@3.0 [s]; repeatable.")]
+Thaw = Annotated[list[str] | None, typer.Option(help="Let a frozen process go on, e.g. motor@3.2 [s]; repeatable.")]
 Restart = Annotated[list[str] | None, typer.Option(help="Start a process again, e.g. planner@3.5 [s]; repeatable.")]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on when a process ends by itself.")]
 Report = Annotated[bool, typer.Option(help="Make report.html and, in simulation, a video after the run.")]
@@ -50,6 +52,8 @@ def sim(
     params_file: ParamsFile = None,
     log_level: LogLevel = "info",
     kill: Kill = None,
+    freeze: Freeze = None,
+    thaw: Thaw = None,
     restart: Restart = None,
     keep_going: KeepGoing = False,
     report: Report = True,
@@ -80,7 +84,7 @@ def sim(
             params_file=params_file,
             log_level=log_level,
         )
-        faults = _faults(kill, restart)
+        faults = _faults(kill=kill, freeze=freeze, thaw=thaw, restart=restart)
         episode = Episode("sim", task, stack, seconds, seed, faults, keep_going, local=True, report=report)
         run_episode(episode, runs, json_)
 
@@ -210,9 +214,8 @@ def released_bundle(task: str) -> Path:
     return path
 
 
-def _faults(kill: list[str] | None, restart: list[str] | None) -> tuple[Any, ...]:
+def _faults(**asked: list[str] | None) -> tuple[Any, ...]:
+    """The faults asked for, by kind."""
     from ros_nodes.launcher import parse_fault
 
-    return tuple(
-        [parse_fault("kill", text) for text in kill or ()] + [parse_fault("restart", t) for t in restart or ()]
-    )
+    return tuple(parse_fault(kind, text) for kind, texts in asked.items() for text in texts or ())

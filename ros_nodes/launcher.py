@@ -37,9 +37,9 @@ class Plant(Protocol):
 
 @dataclass(frozen=True)
 class Fault:
-    """Kill or restart one process during the run, `at` seconds after it was armed."""
+    """Kill, freeze, thaw or restart one process during the run, `at` seconds after it was armed."""
 
-    kind: str  # kill | restart
+    kind: str  # kill | freeze | thaw | restart
     name: str
     at: float
 
@@ -154,9 +154,14 @@ class Launch:
 
     def _inflict(self, fault: Fault) -> None:
         """Do it, then mark it in the bag."""
-        if fault.kind == "kill":
-            self.supervisor.kill(fault.name)
-            self.session.mark("mark", f"killed {fault.name}")
+        if fault.kind != "restart":
+            inflict, done = {
+                "kill": (self.supervisor.kill, "killed"),
+                "freeze": (self.supervisor.freeze, "froze"),
+                "thaw": (self.supervisor.thaw, "thawed"),
+            }[fault.kind]
+            inflict(fault.name)
+            self.session.mark("mark", f"{done} {fault.name}")
             return
         self.supervisor.restart(fault.name)
         if fault.name in self.stack.nodes:

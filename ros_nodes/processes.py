@@ -98,6 +98,16 @@ class Supervisor:
         process.kill()
         process.wait()
 
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: the process keeps what it has open and does nothing any more."""
+        self._known(name)
+        self.processes[name].send_signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen process go on."""
+        self._known(name)
+        self.processes[name].send_signal(signal.SIGCONT)
+
     def running(self) -> list[str]:
         return [name for name, process in self.processes.items() if process.poll() is None]
 
@@ -116,11 +126,15 @@ class Supervisor:
         return " / ".join(said[-LAST_LINES:]) or f"it said nothing (see {log})"
 
     def stop(self, names: Sequence[str] | None = None, patience_s: float = 5.0) -> list[str]:
-        """Ask the processes (default: all) to end with SIGINT, kill what has not after `patience_s`; return those killed."""
+        """Ask the processes (default: all, frozen ones too) to end with SIGINT; kill what has not after `patience_s`.
+
+        Returns those killed.
+        """
         wanted = list(self.processes) if names is None else [name for name in names if name in self.processes]
         for name in wanted:
             with contextlib.suppress(ProcessLookupError):
                 self.processes[name].send_signal(signal.SIGINT)
+                self.processes[name].send_signal(signal.SIGCONT)
         deadline = time.monotonic() + patience_s
         killed = []
         for name in wanted:

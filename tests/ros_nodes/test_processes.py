@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,18 @@ def test_a_killed_process_is_no_error_and_can_be_started_again(supervisor):
         supervisor.kill("camera")
 
 
+def test_a_frozen_process_goes_on_when_thawed_and_ends_when_stopped(supervisor):
+    start(supervisor, "planner_node", SLEEPER)
+    process = supervisor.processes["planner_node"]
+    for frozen, change in ((True, supervisor.freeze), (False, supervisor.thaw), (True, supervisor.freeze)):
+        change("planner_node")
+        deadline = time.monotonic() + 20.0
+        while ("T (stopped)" in Path(f"/proc/{process.pid}/status").read_text()) != frozen:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert supervisor.stop(patience_s=20.0) == []
+
+
 def test_two_runs_get_different_domains_and_give_them_back():
     with free_domain() as first, free_domain() as second:
         assert first != second
@@ -94,6 +107,7 @@ def test_a_local_run_keeps_to_the_loopback_interface_without_shared_memory(tmp_p
 def test_faults_read_like_planner_at_three_seconds():
     assert parse_fault("kill", "planner@3.0") == Fault("kill", "planner_node", 3.0)
     assert parse_fault("restart", "plant@1") == Fault("restart", "plant", 1.0)
+    assert parse_fault("freeze", "motor@2") == Fault("freeze", "motor_node", 2.0)
     assert parse_fault("kill", "board@2") == Fault("kill", "board", 2.0)
     with pytest.raises(RunError, match="must read <process>@<seconds>"):
         parse_fault("kill", "planner")
