@@ -12,7 +12,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+from robot_wm.contract import Contract
 from robot_wm.errors import BusError, RunError
+from ros_nodes import topics
 from ros_nodes.processes import Supervisor, free_domain, local_environment, without_shared_memory
 from ros_nodes.session import Session
 from ros_nodes.stack import BOARD, PLANT, Stack, board_command, node_command, plant_command, write_params
@@ -57,8 +59,11 @@ def parse_fault(kind: str, text: str) -> Fault:
 class Launch:
     """One running stack; made by `launched`."""
 
-    def __init__(self, stack: Stack, folder: Path, supervisor: Supervisor, session: Session, keep_going: bool) -> None:
+    def __init__(
+        self, stack: Stack, contract: Contract, folder: Path, supervisor: Supervisor, session: Session, keep_going: bool
+    ) -> None:
         self.stack = stack
+        self.contract = contract
         self.supervisor = supervisor
         self.session = session
         self.keep_going = keep_going
@@ -87,6 +92,8 @@ class Launch:
         self.session.wait_active(self.stack.nodes)
         self.session.wait_well([name for name in self.stack.nodes if name != "model_sync_node"])
         self.session.wait_listening("event", self.stack.listeners)
+        if self.stack.bag is not None:
+            self.session.wait_recorded(self._streams())
 
     def run(
         self, seconds: float, faults: Sequence[Fault], seed: int, progress: Callable[[float], None] | None = None
@@ -139,6 +146,12 @@ class Launch:
         """Called all the time: a process that ended by itself ends the run, unless it is to go on."""
         if not self.keep_going:
             self.supervisor.check()
+
+    def _streams(self) -> list[str]:
+        """What the recorder hears before anything is armed; on a loaded machine it finds its publishers one by one."""
+        planned = [topics.LATENT, topics.PLAN] if self.stack.bundle is not None else []
+        rewarded = [self.contract.reward.topic] if self.stack.plant and self.contract.reward.topic else []
+        return [topics.JOINT_STATES, topics.APPLIED, *planned, *rewarded]
 
     def _arm(self) -> None:
         """Arm as soon as the motor loop has heard the joints."""
@@ -203,10 +216,11 @@ class Launch:
 
 
 @contextlib.contextmanager
-def launched(stack: Stack, folder: Path, local: bool, keep_going: bool = False) -> Iterator[Launch]:
+def launched(stack: Stack, contract: Contract, folder: Path, local: bool, keep_going: bool = False) -> Iterator[Launch]:
     """Start a stack and stop it however the block ends: normally, on an error, Ctrl-C or SIGTERM.
 
     Args:
+        contract: the stack's, or its bundle's.
         folder: gets the resolved parameters and the processes' logs.
         local: choose a free ROS domain and keep to this machine; otherwise the environment decides, as on a robot.
     """
@@ -223,7 +237,7 @@ def launched(stack: Stack, folder: Path, local: bool, keep_going: bool = False) 
                 launch.check()
 
         session = cleanup.enter_context(Session(stack.namespace, check))
-        launch = Launch(stack, folder, supervisor, session, keep_going)
+        launch = Launch(stack, contract, folder, supervisor, session, keep_going)
         try:
             launch.start()
             yield launch

@@ -77,7 +77,7 @@ class RecorderNode(Base):
             return ERROR, self._problem, values
         if not any(counts.values()):
             return WARN, "nothing to record yet", values
-        return OK, "recording", values
+        return OK, f"recording {sum(count > 0 for count in counts.values())} topics", values
 
     def _record(self, topic: str, kind: type, qos: QoSProfile) -> None:
         name = _type_name(kind)

@@ -48,7 +48,10 @@ def run_episode(episode: Episode, runs: Path, json_: bool) -> dict[str, Any]:
     folder = RunFolder.create(episode.kind, config, runs, episode.name)
     bag = folder.path.resolve() / "bag"
     stack = replace(stack, bag=bag)
-    with launched(stack, folder.path.resolve(), episode.local, episode.keep_going) as launch, _bar(episode) as bar:
+    with (
+        launched(stack, contract, folder.path.resolve(), episode.local, episode.keep_going) as launch,
+        _bar(episode) as bar,
+    ):
         driving = _teleop(contract, stack) if episode.teleop else contextlib.nullcontext()
         with driving:
             launch.run(episode.seconds, episode.faults, episode.seed, bar)

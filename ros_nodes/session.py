@@ -90,6 +90,17 @@ class Session:
                 raise RunError(f"{topic}: {self._node.count_subscribers(topic)} of {count} nodes listen")
             self.spin(STEP_S)
 
+    def wait_recorded(self, topics: Sequence[str], timeout_s: float = 20.0) -> None:
+        """Return when recorder_node has written something of every topic. Raises RunError naming those still silent."""
+        deadline = time.monotonic() + timeout_s
+        while silent := [topic for topic in topics if not self._recorded(topic)]:
+            if time.monotonic() > deadline:
+                raise RunError(f"recorder_node has heard nothing on {', '.join(silent)} in {timeout_s:g} s")
+            self.spin(STEP_S)
+
+    def _recorded(self, topic: str) -> bool:
+        return f"recorded /{topic.lstrip('/')}" in self.diagnostics.get("recorder_node", (0, "", {}))[2]
+
     def trigger(self, service: str, timeout_s: float = 5.0) -> str:
         """Call a std_srvs/Trigger and return its message. Raises RunError when it is refused or not answered."""
         answer = self._call(Trigger, service, Trigger.Request(), timeout_s)

@@ -206,7 +206,9 @@ class Flywheel:
         for option in ("frames", "size", "updates_per_decision", "random_episodes", "from_bundle"):
             if config[option] != getattr(usual, option):
                 command += f" --{option.replace('_', '-')} {config[option]}"
-        return {
+        began_with = self.config.from_bundle
+        lineage = {"from": load_bundle(began_with).manifest.provenance} if began_with else {}
+        return lineage | {
             "command": command,
             "config": config,
             "bags": {path.removeprefix(f"{self.out}/bags/"): digest for path, digest in hashes.items()},

@@ -144,6 +144,7 @@ def test_it_goes_on_from_a_bundle_and_learns_from_given_bags_as_well(wheel, tmp_
     said = load_bundle(tmp_path / "second" / "final").manifest.provenance
     assert f"--bags {given}" in said["command"] and f"--from-bundle {out / 'final'}" in said["command"]
     assert set(said["bags"]) == {given, "episode_0000"}
+    assert said["from"] == load_bundle(out / "final").manifest.provenance
     again = Flywheel(config, tmp_path / "second", resume=True, clock=Clock())
     assert len(again._state["curve"]) == 2
 
