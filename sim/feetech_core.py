@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from robot_wm.buses.base import MotorBus
-from robot_wm.buses.feetech_table import LOAD_UNIT, MODES, OPERATING_MODE, PRESENT, SUPPLY
+from robot_wm.buses.feetech_table import LOAD_UNIT, MANY_TURNS, MODES, OPERATING_MODE, PHASE, PRESENT, SUPPLY
 from sim.feetech_packets import BROADCAST, Instruction, Packet, PacketDecoder, encode
 from sim.feetech_servo import MODEL, EmulatedFeetech
 from sim.servo_chain import ServoChain, efforts
@@ -29,6 +29,9 @@ class FeetechChain(ServoChain[EmulatedFeetech]):
         model: int = MODEL,
     ) -> None:
         servos = [EmulatedFeetech(k, model) for k in range(1, len(physics.names) + 1)]
+        for servo in servos:
+            if mode != "position":  # where goals end with the turn
+                servo.save(PHASE, servo.get(PHASE) | MANY_TURNS)
         self._packets = PacketDecoder()
         super().__init__(physics, servos, motors, mode, efforts(physics.names, effort_scale, LOAD_UNIT), self._packets)
 

@@ -8,12 +8,14 @@ from robot_wm.buses.feetech_table import (
     CENTRE,
     COARSE,
     FINE_SPEED,
+    FULL_PWM,
     GOAL_POSITION,
     GOAL_PWM,
     GOAL_SPEED,
     IDENTITY,
     LOAD_SIGN,
     LOCK,
+    MANY_TURNS,
     OPERATING_MODE,
     PHASE,
     POSITION_LIMITS,
@@ -101,12 +103,12 @@ class EmulatedFeetech(ServoTable):
         self.table[SUPPLY.address : SUPPLY.address + SUPPLY.size] = supply
 
     def sense(self, position: float, velocity: float, effort: float) -> None:
-        """Present values from [rad], [rad/s] and 0.1 % of full PWM; the position within one turn (Phase (18), bit 4 is 0)."""
-        speed = min(max(round(velocity / self._speed_unit), -(1 << SIGN) + 1), (1 << SIGN) - 1)
-        load = min(max(round(effort), -1000), 1000)
+        """Present values from [rad], [rad/s] and 0.1 % of full PWM."""
+        speed = _within(round(velocity / self._speed_unit), 1 << SIGN)
+        load = _within(round(effort), FULL_PWM + 1)
         steps = round(position / STEP) + CENTRE
-        self._turns = steps - steps % STEPS
-        raw = struct.pack("<H", steps % STEPS)
+        self._turns = 0 if self.get(PHASE) & MANY_TURNS else steps - steps % STEPS
+        raw = pack_signed(_within(steps - self._turns, 1 << SIGN), SIGN)
         raw += pack_signed(speed, SIGN) + pack_signed(load, LOAD_SIGN)
         self.table[PRESENT.address : PRESENT.address + PRESENT.size] = raw
 
@@ -148,3 +150,7 @@ class EmulatedFeetech(ServoTable):
 
     def _signed(self, register: Register, sign: int) -> int:
         return int(signed(self.get(register), sign))
+
+
+def _within(value: int, end: int) -> int:
+    return min(max(value, 1 - end), end - 1)

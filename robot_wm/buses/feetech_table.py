@@ -44,6 +44,7 @@ FULL_PWM = 1000
 FASTEST = 3400  # [step/s] the most that "Goal Speed (46)" takes by the memory table
 FINE_SPEED = 1 << 2  # of PHASE: speeds are in steps per second, else in 50 of them
 ZERO_IS_FULL = 1 << 3  # of PHASE: in position mode a goal speed of 0 is no limit, else it is a stop
+MANY_TURNS = 1 << 4  # of PHASE: positions count on over many turns, else they begin anew
 COARSE = 50  # [step/s]
 
 # Control mode of the contract → "Operating Mode (33)", the goal that it obeys, and that goal's sign bit.

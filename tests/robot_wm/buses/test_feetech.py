@@ -110,12 +110,12 @@ def test_positions_have_zero_and_direction_and_enabling_moves_nothing(servos):
     assert emulator.device.counts["checksum"] == emulator.device.counts["refused"] == 0
 
 
-@pytest.mark.parametrize("phase", [12, 8])
+@pytest.mark.parametrize("phase", [28, 24])
 def test_velocities_are_in_radians_per_second_in_either_unit_of_the_servo(servos, phase):
     emulator, physics, bus = servos(arm_contract("velocity", 5.0))
     for servo in emulator.device.servos:
         servo.save(PHASE, phase)
-    unit = STEP if phase == 12 else 50 * STEP
+    unit = STEP if phase == 28 else 50 * STEP
     bus.open()
     bus.enable()
     bus.write(np.array([2.0, -1.0]))
@@ -134,6 +134,25 @@ def test_efforts_are_parts_of_full_pwm_and_readings_come_back(servos):
     state = read_until(bus, lambda s: s.effort[0] != 0.0)
     assert state.effort == pytest.approx([1.5, -0.75])
     assert physics.written == pytest.approx([0.5, -0.25])
+
+
+@pytest.mark.parametrize(("phase", "read"), [(28, 3 * TURN + 0.5), (12, 0.5)])
+def test_positions_count_on_over_many_turns_where_the_servo_is_set_so(servos, phase, read):
+    emulator, physics, bus = servos(arm_contract("velocity", 4.0))
+    for servo in emulator.device.servos:
+        servo.save(PHASE, phase)
+    physics.position[:] = 3 * TURN + 0.5, -3 * TURN - 0.5
+    bus.open()
+    assert bus.read().position == pytest.approx([read, -read], abs=STEP)
+
+
+def test_a_joint_in_position_control_is_held_in_the_turn_where_it_stands(servos):
+    _, physics, bus = servos()
+    physics.position[0] = 3 * TURN + 0.5
+    bus.open()
+    bus.enable()
+    bus.read()
+    assert physics.written[0] == pytest.approx(3 * TURN + 0.5, abs=STEP)
 
 
 def test_calibrated_joints_move_as_the_contract_says(servos):
