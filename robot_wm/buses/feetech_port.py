@@ -1,4 +1,4 @@
-"""Feetech's packets through the maker's SDK (feetech-servo-sdk, as LeRobot uses it), on a port that never blocks.
+"""Feetech's packets through the maker's SDK (as packaged in feetech-servo-sdk, which LeRobot uses), on a port that never blocks.
 
 FF FF | id | length | instruction or error, parameters | ~sum; length counts from the instruction on, nothing is stuffed. Source:
 Feetech, "Communication Protocol User Manual", sections 1.2 and 1.3.
@@ -17,6 +17,7 @@ from scservo_sdk.protocol_packet_handler import protocol_packet_handler
 from robot_wm.buses.servo_link import Request, UnreadReply, UnsentRequest
 from robot_wm.buses.servo_port import BoundedPort
 from robot_wm.buses.servo_register import Register
+from robot_wm.errors import BusError
 
 ID = 2  # where the id stands in a packet
 ERROR = 4  # the error byte of an answer, then the parameters
@@ -44,10 +45,16 @@ class PacketHandler(protocol_packet_handler):  # type: ignore[misc]
 
 
 class FeetechProtocol:
-    """`PacketProtocol` of Feetech STS and SMS servos."""
+    """`PacketProtocol` of Feetech STS and SMS servos. Raises BusError where another package has overwritten the SDK."""
 
     def __init__(self) -> None:
-        self._handler = PacketHandler()
+        try:
+            self._handler = PacketHandler()
+        except TypeError as error:
+            raise BusError(
+                "the installed scservo_sdk is that of ftservo-python-sdk, whose calls differ; uninstall it, then "
+                "pip install --force-reinstall 'feetech-servo-sdk<2'"
+            ) from error
 
     def request_size(self, request: Request) -> int:
         return 8 + len(request.ids)

@@ -16,6 +16,7 @@ from robot_wm.buses.feetech_table import LOAD_SIGN, SIGN, pack_signed, signed, s
 from robot_wm.buses.servo_link import Request, UnreadReply, UnsentRequest
 from robot_wm.buses.servo_port import BoundedPort
 from robot_wm.buses.servo_register import Register
+from robot_wm.errors import BusError
 from sim.feetech_packets import BROADCAST, Instruction, Packet, PacketDecoder, encode
 
 BOTH = Request(Register(56, 2), (1, 2))
@@ -100,6 +101,12 @@ def test_everybody_who_answers_a_ping_is_found():
     line = port(answer(3, b"") + b"\xff\x00noise" + answer(1, b"", status=32), seconds=0.2)
     assert FeetechProtocol().answering(line) == [1, 3]
     assert PacketDecoder().feed(line.serial.written) == [Packet(BROADCAST, Instruction.PING)]
+
+
+def test_the_other_package_of_the_same_name_is_told(monkeypatch):
+    monkeypatch.setattr(PacketHandler, "__init__", lambda self, port, byte_order: None)  # as in ftservo-python-sdk 2
+    with pytest.raises(BusError, match="scservo_sdk is that of ftservo-python-sdk"):
+        FeetechProtocol()
 
 
 @given(st.integers(-32767, 32767))
