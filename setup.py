@@ -28,7 +28,7 @@ EXTRAS = {
         f"ros-lifecycle-msgs==2.0.3{ON_X86}",
     ],
     "report": ["matplotlib>=3.8"],
-    "serial": ["pyserial>=3.5", "cobs>=1.2", "fastcrc>=0.3", "dynamixel-sdk>=4.1,<5"],
+    "serial": ["pyserial>=3.5", "cobs>=1.2", "fastcrc>=0.3", "dynamixel-sdk>=4.1,<5", "feetech-servo-sdk>=1.0,<2"],
     # OpenCV 5 has no hand-eye solvers in Python.
     "calibration": ["opencv-python-headless>=4.10,<5", "scipy>=1.11"],
     "dev": [
@@ -125,6 +125,7 @@ setup(
             "loopback = robot_wm.buses.loopback:LoopbackBus",
             "serial = robot_wm.buses.framed_serial:FramedSerialBus",
             "dynamixel = robot_wm.buses.dynamixel:DynamixelBus",
+            "feetech = robot_wm.buses.feetech:FeetechBus",
         ],
         "robot_wm.sensors": ["mujoco = sim.plant_bus:PlantSensors"],
         "robot_wm.plants": ["mujoco = sim.plant_bus:PlantControl"],

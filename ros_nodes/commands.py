@@ -29,7 +29,9 @@ BusName = Annotated[str, typer.Option(help="Motor bus (entry-point group robot_w
 BusOptions = Annotated[str, typer.Option(help="Options of the bus, as a JSON object.")]
 SimBus = Annotated[
     str,
-    typer.Option("--bus", help="mujoco, or serial or dynamixel: emulated hardware on a pty, driven as the real one."),
+    typer.Option(
+        "--bus", help="mujoco, or serial, dynamixel or feetech: emulated hardware on a pty, driven as the real one."
+    ),
 ]
 BusFaults = Annotated[
     str,

@@ -17,8 +17,13 @@ PLANT = "plant"
 BOARD = "board"
 # Motor bus → what stands in for its hardware in simulation. Many processes share the machine, and none is a real-time one, so the
 # board has the longest watchdog [ms] that its bus takes by default.
-EMULATORS = {"serial": ("sim.serial_board", "--watchdog", "500"), "dynamixel": ("sim.dynamixel_servos",)}
-FULL_EFFORT_A = 3.0  # current of an emulated servo at the largest effort of its joint; XM430-W350 take 3.2 A
+EMULATORS = {
+    "serial": ("sim.serial_board", "--watchdog", "500"),
+    "dynamixel": ("sim.dynamixel_servos",),
+    "feetech": ("sim.feetech_servos",),
+}
+# What an emulated servo gives at the largest effort of its joint: [A], of which XM430-W350 take 3.2; or of full PWM.
+FULL_EFFORT = {"dynamixel": 3.0, "feetech": 1.0}
 # SCHED_RR of the processes between a measurement and its plan, below the plant (60) and the motor loop's own thread (80).
 PRIORITIES = {"motor_node": 30, "posterior_node": 25, "planner_node": 20, "sensor_node": 20}
 
@@ -95,11 +100,11 @@ def plant_command(stack: Stack) -> Command:
 
 
 def emulated_efforts(bus: str, action: Action) -> dict[str, float]:
-    """Effort per ampere by joint, where a bus has no other unit than current: a simulated task's effort has any unit, or none."""
-    if bus != "dynamixel" or action.mode != "effort":
+    """Effort per ampere or full PWM by joint, of a bus of servos: a simulated task's effort has any unit, or none."""
+    if bus not in FULL_EFFORT or action.mode != "effort":
         return {}
     largest = zip(action.names, action.low, action.high, strict=True)
-    return {name: max(-low, high) / FULL_EFFORT_A for name, low, high in largest}
+    return {name: max(-low, high) / FULL_EFFORT[bus] for name, low, high in largest}
 
 
 def board_command(stack: Stack) -> Command:

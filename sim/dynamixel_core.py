@@ -1,16 +1,9 @@
-"""A chain of emulated Dynamixel servos in front of any motor bus.
-
-Bytes in, bytes out: here is no pty and no clock (`sim/pty_emulator.py`).
-"""
+"""A chain of emulated Dynamixel servos: Protocol 2.0, its instructions and the bus watchdog."""
 
 from __future__ import annotations
 
-import contextlib
 import struct
-from collections import Counter
 from collections.abc import Mapping
-
-import numpy as np
 
 from robot_wm.buses.base import MotorBus
 from robot_wm.buses.dynamixel_table import (
@@ -24,21 +17,17 @@ from robot_wm.buses.dynamixel_table import (
     WATCHDOG_TRIPPED,
     WATCHDOG_UNIT_S,
 )
-from robot_wm.errors import BusError
-from robot_wm.messages import JointState
 from sim.dynamixel_packets import BROADCAST, Error, Instruction, Packet, PacketDecoder, encode, fast_status
-from sim.dynamixel_servo import EmulatedServo
+from sim.dynamixel_servo import EmulatedDynamixel
+from sim.servo_chain import ServoChain, efforts
 
 MODEL = 1020  # XM430-W350
 
 
-class ServoChain:
-    """Servos with ids 1, 2, ..., one per joint of `physics`, whose joints with motors come first.
-
-    `servos` may be changed from outside, and ids put into `absent` to unplug them.
+class DynamixelChain(ServoChain[EmulatedDynamixel]):
+    """See `ServoChain`; the ids are 1, 2, ...
 
     Args:
-        mode: of the physics: position, velocity or effort; a servo in another operating mode gives none.
         effort_scale: effort of the physics per ampere, by joint; absent: 1.
     """
 
@@ -51,42 +40,15 @@ class ServoChain:
         model: int = MODEL,
         firmware: int = 45,
     ) -> None:
-        self.physics = physics
-        self.servos = [EmulatedServo(k, model, firmware) for k in range(1, len(physics.names) + 1)]
-        self.absent: set[int] = set()
-        self.counts: Counter[str] = Counter(dict.fromkeys(("goals", "refused", "watchdog", "physics"), 0))
-        self._motors = self.servos[:motors]
-        self._mode = mode
+        servos = [EmulatedDynamixel(k, model, firmware) for k in range(1, len(physics.names) + 1)]
         unit = MODELS[model].current_unit if model in MODELS else 0.0
-        scale = effort_scale or {}
-        self._effort = [scale.get(name, 1.0) * (unit or 1.0) for name in physics.names]  # per unit of Goal Current
-        self._decoder = PacketDecoder()
+        effort = efforts(physics.names, effort_scale, unit or 1.0)  # per unit of Goal Current
+        super().__init__(physics, servos, motors, mode, effort, PacketDecoder())
+        self.counts["watchdog"] = 0
         self._heard = 0  # [ns]
-        self._powered = False
-        self._joints: JointState | None = None
-
-    @property
-    def enabled(self) -> bool:
-        """Whether any servo has its torque on."""
-        return any(servo.torque for servo in self._motors)
-
-    def receive(self, data: bytes, now: int) -> bytes:
-        """Take bytes at `now` [ns]; return the answers."""
-        answers = []
-        for packet in self._decoder.feed(data):
-            if packet.instruction == Instruction.STATUS:
-                continue
-            self._heard = now
-            try:
-                answers.append(self._obey(packet))
-            except BusError:  # nobody answers for physics that is gone
-                self.counts["physics"] += 1
-        for name, count in self._decoder.counts.items():
-            self.counts[name] = count
-        return b"".join(answers)
 
     def tick(self, now: int) -> None:
-        """The bus watchdogs; often."""
+        """The bus watchdogs."""
         late = False
         for servo in self._motors:
             patience = servo.get(BUS_WATCHDOG) * WATCHDOG_UNIT_S * 1e9
@@ -95,22 +57,13 @@ class ServoChain:
                 self.counts["watchdog"] += 1
                 late = True
         if late:
-            with contextlib.suppress(BusError):  # physics that is gone moves nothing either
-                self._drive()
-
-    def overheat(self, joint: int) -> None:
-        """From now on a joint is too hot; its torque goes."""
-        self.servos[joint].overheat()
-        with contextlib.suppress(BusError):
-            self._drive()
-
-    def power_cycle(self, joint: int) -> None:
-        """A servo loses its power and gets it back."""
-        self.servos[joint].power_cycle()
-        self._drive()
+            self._drive_if_there()
 
     def _obey(self, packet: Packet) -> bytes:
         kind, parameters = packet.instruction, packet.parameters
+        if kind == Instruction.STATUS:
+            return b""
+        self._heard = self._now
         if kind in (Instruction.SYNC_READ, Instruction.FAST_SYNC_READ) and len(parameters) > 4:
             address, size = struct.unpack_from("<HH", parameters)
             return self._sync_read(address, size, parameters[4:], kind)
@@ -118,12 +71,12 @@ class ServoChain:
             address, size = struct.unpack_from("<HH", parameters)
             self._sync_write(address, size, parameters[4:])
             return b""
-        addressed = [s for s in self._present() if packet.id in (s.id, BROADCAST)]
+        addressed = self._addressed(packet.id, BROADCAST)
         if kind == Instruction.PING:
             return b"".join(self._status(s, Error.NONE, s.identity) for s in addressed)
         return b"".join(self._single(servo, packet) for servo in addressed)
 
-    def _single(self, servo: EmulatedServo, packet: Packet) -> bytes:
+    def _single(self, servo: EmulatedDynamixel, packet: Packet) -> bytes:
         """An instruction to one servo; one to all is not answered."""
         kind, parameters, data = packet.instruction, packet.parameters, b""
         level, error = 2, Error.NONE
@@ -165,12 +118,12 @@ class ServoChain:
                 self._write(present[data[at]], address, data[at + 1 : at + 1 + size])
         self._drive()
 
-    def _read(self, servo: EmulatedServo, address: int, size: int) -> bytes | None:
+    def _read(self, servo: EmulatedDynamixel, address: int, size: int) -> bytes | None:
         if address < PRESENT.address + PRESENT.size and address + size > PRESENT.address:
             self._sense()
         return servo.read(address, size)
 
-    def _write(self, servo: EmulatedServo, address: int, data: bytes) -> Error:
+    def _write(self, servo: EmulatedDynamixel, address: int, data: bytes) -> Error:
         error = servo.write(address, data)
         if error:
             self.counts["refused"] += 1
@@ -178,41 +131,15 @@ class ServoChain:
             self.counts["goals"] += 1
         return error
 
-    def _present(self) -> list[EmulatedServo]:
-        """The servos that are plugged in."""
-        return [servo for servo in self.servos if servo.id not in self.absent]
-
-    def _status(self, servo: EmulatedServo, error: int, data: bytes) -> bytes:
+    def _status(self, servo: EmulatedDynamixel, error: int, data: bytes) -> bytes:
         return encode(Packet(servo.id, Instruction.STATUS, bytes([error | servo.alert]) + data))
 
-    def _sense(self) -> None:
-        joints = self._joints = self.physics.read()
-        if self._powered and self.physics.fault():
-            self._powered = False
-            for servo in self._motors:
-                servo.power_cycle()
-        for k, servo in enumerate(self.servos):
-            servo.sense(joints.position[k], joints.velocity[k], joints.effort[k] / self._effort[k])
-
-    def _drive(self) -> None:
-        """Bring goals and torque to the physics."""
-        was, self._powered = self._powered, self.enabled
-        if self._powered and not was:
-            self.physics.enable()
-        if self._powered:
-            self.physics.write(np.array([self._goal(k, servo) for k, servo in enumerate(self._motors)]))
-        elif was:
-            self.physics.disable()
-
-    def _goal(self, joint: int, servo: EmulatedServo) -> float:
-        """What a servo does to its joint; one that is off, stopped or in another mode rests where the mode allows it."""
+    def _goal(self, joint: int, servo: EmulatedDynamixel, resting: float) -> float:
         active = servo.torque and not servo.tripped
         if self._mode == "position":
-            active = active and servo.get(OPERATING_MODE) in (3, 4)
-            resting = float(self._joints.position[joint]) if self._joints is not None else 0.0
-            return servo.goal_position() if active else resting
+            return servo.goal_position() if active and servo.get(OPERATING_MODE) in (3, 4) else resting
         if not active or servo.get(OPERATING_MODE) != MODES[self._mode][0]:
-            return 0.0
+            return resting
         if self._mode == "velocity":
             return servo.goal_velocity()
         return servo.get(GOAL_CURRENT, signed=True) * self._effort[joint]

@@ -25,9 +25,10 @@ from robot_wm.buses.dynamixel_table import (
     VELOCITY_UNIT,
     WATCHDOG_MOST,
     WATCHDOG_TRIPPED,
-    Register,
 )
+from robot_wm.buses.servo_register import Register
 from sim.dynamixel_packets import Error
+from sim.servo_table import ServoTable
 
 SIZE = 147
 RAM = 64  # below lies the EEPROM, which is locked while the torque is on
@@ -52,33 +53,24 @@ RANGES = {  # values that a register takes at all
 GOALS = {GOAL_CURRENT.address, GOAL_VELOCITY.address, GOAL_POSITION.address}
 
 
-class EmulatedServo:
+class EmulatedDynamixel(ServoTable):
     """A servo that is only its table; what moves it is `sim/dynamixel_core.py`."""
 
     def __init__(self, id_: int, model: int = 1020, firmware: int = 45) -> None:
+        super().__init__(SIZE)
         self.id = id_
         self.temperature = COOL
         self._turns = 0  # that Present Position has forgotten
-        self._table = bytearray(SIZE)
-        struct.pack_into("<HIBBB", self._table, 0, model, 0, firmware, id_, 3)
+        struct.pack_into("<HIBBB", self.table, 0, model, 0, firmware, id_, 3)
         self.put(OPERATING_MODE, 3)
         self.put(CURRENT_LIMIT, 1193)
-        struct.pack_into("<Iii", self._table, LIMITS.address, 350, 4095, 0)
+        struct.pack_into("<Iii", self.table, LIMITS.address, 350, 4095, 0)
         self.power_cycle()
-
-    def get(self, register: Register, signed: bool = False) -> int:
-        """The value of a register."""
-        data = self._table[register.address : register.address + register.size]
-        return int.from_bytes(data, "little", signed=signed)
-
-    def put(self, register: Register, value: int) -> None:
-        """Set a register from inside, without rules."""
-        self._table[register.address : register.address + register.size] = register.pack(value)
 
     @property
     def identity(self) -> bytes:
         """What a ping is answered with: model number and firmware."""
-        return bytes(self._table[0:2] + self._table[6:7])
+        return bytes(self.table[0:2] + self.table[6:7])
 
     @property
     def torque(self) -> bool:
@@ -95,7 +87,7 @@ class EmulatedServo:
 
     def power_cycle(self) -> None:
         """What lies in RAM is lost; a hardware error is, too, unless its cause still stands."""
-        self._table[RAM:] = bytes(SIZE - RAM)
+        self.table[RAM:] = bytes(SIZE - RAM)
         self.put(STATUS_RETURN_LEVEL, 2)
         self.measure_supply()
 
@@ -124,7 +116,7 @@ class EmulatedServo:
             _int32(round(velocity / VELOCITY_UNIT)),
             _int32(pulses),
         )
-        self._table[PRESENT.address : PRESENT.address + PRESENT.size] = raw
+        self.table[PRESENT.address : PRESENT.address + PRESENT.size] = raw
 
     def goal_position(self) -> float:
         """[rad]"""
@@ -138,7 +130,7 @@ class EmulatedServo:
         """Bytes of the table; None where some do not exist."""
         if size == 0 or not EXISTS.issuperset(range(address, address + size)):
             return None
-        return bytes(self._table[address : address + size])
+        return bytes(self.table[address : address + size])
 
     def write(self, address: int, data: bytes) -> Error:
         """Write registers that follow one another; all or nothing."""
@@ -180,7 +172,7 @@ class EmulatedServo:
     def _within_limits(self, address: int, goal: int) -> bool:
         if address == GOAL_CURRENT.address:
             return abs(goal) <= self.get(CURRENT_LIMIT)
-        speed, top, bottom = struct.unpack_from("<Iii", self._table, LIMITS.address)
+        speed, top, bottom = struct.unpack_from("<Iii", self.table, LIMITS.address)
         if address == GOAL_VELOCITY.address:
             return bool(abs(goal) <= speed)
         return self.get(OPERATING_MODE) != SINGLE_TURN or bool(bottom <= goal <= top)

@@ -1,6 +1,6 @@
 """Emulated hardware on a pty, in front of the simulated plant; the motor node opens the link as it opens /dev/ttyUSB0.
 
-What the hardware is (`sim/serial_board.py`, `sim/dynamixel_servos.py`) is a `Device`: bytes in, bytes out. Here are the pty, the
+What the hardware is (`sim/serial_board.py`, `sim/servo_process.py`) is a `Device`: bytes in, bytes out. Here are the pty, the
 bad cable and the process.
 """
 

@@ -1,8 +1,6 @@
-"""What servos report besides their motion, asked for in rotation, and what of it is a fault."""
+"""Health of Dynamixel servos, and what of it is a fault."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 from robot_wm.buses.dynamixel_table import (
     BUS_WATCHDOG,
@@ -11,54 +9,37 @@ from robot_wm.buses.dynamixel_table import (
     TORQUE_ENABLE,
     VOLTAGE_UNIT,
     WATCHDOG_TRIPPED,
-    Register,
     error_words,
 )
+from robot_wm.buses.servo_health import ServoHealth
 
-ROTATION = (TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, SUPPLY)
 
+class DynamixelHealth(ServoHealth):
+    """`watchdog`: the Bus Watchdog that servos with torque should have."""
 
-@dataclass
-class ServoHealth:
-    """The newest values of each register of the rotation, per servo, and when they were asked for [ns]; empty until then."""
+    rotation = (TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, SUPPLY)
+    torque, errors, stopped = TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG
 
-    servos: int
-    values: dict[Register, list[bytes]] = field(default_factory=dict)
-    asked: dict[Register, int] = field(default_factory=dict)
-    turn: int = 0
+    def __init__(self, servos: int, watchdog: int) -> None:
+        super().__init__(servos)
+        self._watchdog = watchdog
 
-    def put(self, register: Register, values: list[bytes], asked: int) -> None:
-        """Take values of the first servos, or of all."""
-        others = self.values.get(register, [bytes(register.size)] * self.servos)[len(values) :]
-        self.values[register], self.asked[register] = values + others, asked
+    def error(self, servo: int) -> int | None:
+        return self.number(HARDWARE_ERROR, servo)
 
-    def due(self) -> Register:
-        """Which register to read next."""
-        self.turn += 1
-        return ROTATION[self.turn % len(ROTATION)]
-
-    def number(self, register: Register, servo: int) -> int | None:
-        """The value of a register with a single number; None where it is not known."""
-        values = self.values.get(register)
-        return values[servo][0] if values else None
-
-    def voltage(self, servo: int) -> float | None:
-        """[V]; None where it is not known."""
+    def measured(self, servo: int) -> dict[str, float]:
         values = self.values.get(SUPPLY)
-        return VOLTAGE_UNIT * int.from_bytes(values[servo][:2], "little") if values else None
+        if not values:
+            return {}
+        volts = VOLTAGE_UNIT * int.from_bytes(values[servo][:2], "little")
+        return {"voltage": volts, "temperature": float(values[servo][2])}
 
-    def temperature(self, servo: int) -> int | None:
-        """[°C]; None where it is not known."""
-        values = self.values.get(SUPPLY)
-        return values[servo][2] if values else None
-
-    def faults(self, servo: int, powered: bool, watchdog: int) -> list[str]:
-        """Faults of a servo; `powered`: we asked for torque, with `watchdog` as its Bus Watchdog."""
+    def faults(self, servo: int, powered: bool) -> list[str]:
         texts = []
-        error = self.number(HARDWARE_ERROR, servo)
+        error = self.error(servo)
         if error:
-            hot = self.temperature(servo)
-            at = f" at {hot} °C" if hot is not None else ""
+            hot = self.measured(servo).get("temperature")
+            at = f" at {hot:.0f} °C" if hot is not None else ""
             texts.append(f"{error_words(error)}{at}; when it is well again, power-cycle it")
         if not powered:
             return texts
@@ -67,6 +48,6 @@ class ServoHealth:
             texts.append("has lost its torque")
         elif armed == WATCHDOG_TRIPPED:
             texts.append("its bus watchdog has stopped it")
-        elif armed is not None and armed != watchdog:
+        elif armed is not None and armed != self._watchdog:
             texts.append("its bus watchdog is off, as after a restart")
         return texts

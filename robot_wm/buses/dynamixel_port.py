@@ -1,4 +1,4 @@
-"""The maker's SDK on a port that never blocks, keeps what has come until it is understood, and stuffs bytes rightly.
+"""Dynamixel Protocol 2.0 through the maker's SDK, on a port that never blocks and with bytes stuffed rightly.
 
 Of dynamixel-sdk 4.1 as it is, a lost reply blocks for 34 ms and more (it assumes a USB latency timer of 16 ms), it spins while
 it waits, measures time by the wall clock, throws half a reply away, cuts replies of a wrong length to the right one, never
@@ -7,80 +7,19 @@ stuffs what it sends and takes stuffing off wrongly where there is more of it.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from dynamixel_sdk import BROADCAST_ID, COMM_RX_CORRUPT, COMM_SUCCESS
-from dynamixel_sdk.port_handler import PortHandler
+from dynamixel_sdk import BROADCAST_ID, COMM_RX_CORRUPT, COMM_RX_TIMEOUT, COMM_SUCCESS, COMM_TX_FAIL
 from dynamixel_sdk.protocol2_packet_handler import Protocol2PacketHandler
 
-from robot_wm.buses.serial_port import CHUNK, SerialPort
+from robot_wm.buses.servo_link import Request, UnreadReply, UnsentRequest
+from robot_wm.buses.servo_port import BoundedPort
+from robot_wm.buses.servo_register import Register
 
 ALERT = 0x80  # of a status packet's error: see Hardware Error Status
 ID = 4  # where the id stands in a packet
 BODY = 7  # the instruction, then the parameters; of a status packet the first is its error
 HEADER = b"\xff\xff\xfd"
-
-
-class BoundedPort(PortHandler):  # type: ignore[misc]
-    """The SDK's port: what it asks of one, answered from a `SerialPort` until `deadline` [ns, monotonic].
-
-    What the SDK has taken can be taken again after `rewind`, until `drop`.
-    """
-
-    def __init__(self, serial: SerialPort) -> None:
-        super().__init__(serial.path)
-        self.serial = serial
-        self.baudrate = serial.baud
-        self.deadline = 0
-        self.skipped = 0  # bytes of packets that answer another request, since `rewind`
-        self._come = b""
-        self._taken = 0
-
-    @property
-    def come(self) -> int:
-        """Bytes that have come since `drop`."""
-        return len(self._come)
-
-    def fill(self, size: int, until: int) -> None:
-        """Wait until `size` bytes have come, or until a time [ns]; looks once in any case. Raises BusError."""
-        while data := self.serial.read(until, CHUNK):
-            self._come += data
-            if self.come >= size or time.monotonic_ns() >= until:
-                return
-
-    def rewind(self) -> None:
-        self._taken = self.skipped = 0
-
-    def drop(self) -> None:
-        """Forget what has come. Raises BusError."""
-        self.serial.clear()
-        self._come, self._taken = b"", 0
-
-    def clearPort(self) -> None:
-        """What has come stays: the SDK calls this before it sends anything, also while a reply is on its way."""
-
-    def readPort(self, length: int) -> bytes:
-        if length <= 0:
-            return b""
-        if self._taken == self.come and not self.isPacketTimeout():
-            self.fill(self.come + 1, self.deadline)
-        data = self._come[self._taken : self._taken + length]
-        self._taken += len(data)
-        return data
-
-    def writePort(self, packet: Iterable[int]) -> int:
-        data = bytes(packet)
-        return len(data) if self.serial.write(data) else 0
-
-    def setPacketTimeout(self, packet_length: int) -> None:
-        """The deadline stands."""
-
-    def setPacketTimeoutMillis(self, msec: float) -> None:
-        """The deadline stands."""
-
-    def isPacketTimeout(self) -> bool:
-        return time.monotonic_ns() >= self.deadline
 
 
 class PacketHandler(Protocol2PacketHandler):  # type: ignore[misc]
@@ -109,6 +48,66 @@ class PacketHandler(Protocol2PacketHandler):  # type: ignore[misc]
                 port.skipped += len(packet)
         except IndexError:  # the SDK trusts the lengths that packets announce
             return b"", COMM_RX_CORRUPT
+
+
+class Protocol2:
+    """`PacketProtocol` of Dynamixel servos."""
+
+    def __init__(self) -> None:
+        self._handler = PacketHandler()
+
+    def request_size(self, request: Request) -> int:
+        return 14 + len(request.ids)
+
+    def reply_size(self, request: Request) -> int:
+        servos = len(request.ids)
+        return 8 + servos * (request.width + 4) if request.fast else servos * (request.width + 11)
+
+    def sync_read(self, port: BoundedPort, request: Request) -> None:
+        ids = list(request.ids)
+        sent = self._handler.syncReadTx(port, request.register.address, request.width, ids, len(ids), request.fast)
+        self._require_sent(sent)
+
+    def take(self, port: BoundedPort, request: Request) -> list[bytes]:
+        return self._take_fast(port, request) if request.fast else self._take_plain(port, request)
+
+    def sync_write(self, port: BoundedPort, register: Register, values: Mapping[int, bytes]) -> None:
+        data = [byte for id_, value in values.items() for byte in (id_, *value)]
+        sent = self._handler.syncWriteTxOnly(port, register.address, register.size, data, len(data))
+        self._require_sent(sent)
+
+    def answering(self, port: BoundedPort) -> list[int]:
+        found, _ = self._handler.broadcastPing(port)
+        return list(map(int, found))
+
+    def alert(self, error: int) -> bool:
+        return bool(error & ALERT)
+
+    def refusal(self, error: int) -> str:
+        return str(self._handler.getRxPacketError(error & ~ALERT)) if error & ~ALERT else ""
+
+    def _require_sent(self, result: int) -> None:
+        if result != COMM_SUCCESS:
+            raise UnsentRequest("" if result == COMM_TX_FAIL else self._handler.getTxRxResult(result))
+
+    def _take_plain(self, port: BoundedPort, request: Request) -> list[bytes]:
+        found = []
+        for id_ in request.ids:
+            parameters, result = self._handler.status(port, id_, 1 + request.width)
+            if result != COMM_SUCCESS:
+                raise UnreadReply(f"servo {id_}", result != COMM_RX_TIMEOUT)
+            found.append(parameters)
+        return found
+
+    def _take_fast(self, port: BoundedPort, request: Request) -> list[bytes]:
+        block = request.width + 4  # error, id, value, CRC (2)
+        data, result = self._handler.status(port, BROADCAST_ID, block * len(request.ids) - 2)
+        if result != COMM_SUCCESS:
+            raise UnreadReply("servos", result != COMM_RX_TIMEOUT)
+        blocks = [data[at : at + block] for at in range(0, len(data), block)]
+        if [b[1] for b in blocks if len(b) >= block - 2] != list(request.ids):
+            raise UnreadReply("servos", torn=True)
+        return [b[:1] + b[2 : block - 2] for b in blocks]
 
 
 def _replace_body(packet: list[int], old: bytes, new: bytes) -> list[int]:

@@ -1,15 +1,16 @@
-"""Getting to know servos: model, firmware, limits, operating mode; one exchange at a time, so that no call waits long."""
+"""Getting to know a Dynamixel servo and making it ready: one exchange at a time, so that no call waits long."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from robot_wm.buses.dynamixel_link import LateReply, Request, ServoLink
+from robot_wm.buses.dynamixel_health import DynamixelHealth
 from robot_wm.buses.dynamixel_table import (
+    ANSWER_ALL,
     CENTRE,
     CURRENT_LIMIT,
     EXTENDED_POSITION,
@@ -20,66 +21,62 @@ from robot_wm.buses.dynamixel_table import (
     MODES,
     OPERATING_MODE,
     POSITION_UNIT,
+    PRESENT,
     PRESENT_LAYOUT,
+    STATUS_RETURN_LEVEL,
     TORQUE_ENABLE,
     VELOCITY_UNIT,
     WATCHDOG_FIRMWARE,
     Model,
-    Register,
 )
+from robot_wm.buses.servo_family import Servo, Steps, UnfitServo, Wanted, patiently, require_limits, require_within
+from robot_wm.buses.servo_link import ServoLink
+from robot_wm.buses.servo_register import Register
 from robot_wm.errors import BusError
-from robot_wm.messages import FloatArray
 
 MULTI_TURN = (
     1 << 20
 )  # [pulse] the goals that Extended Position Control takes, either way (e-Manual, Goal Position (116))
-
-
-class UnfitServo(BusError):
-    """A servo answers and cannot serve; trying again does not help."""
+LIMITED_BY = {"effort": "Current Limit (38)", "velocity": "Velocity Limit (44)"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a joint's servo must be."""
-
-    joint: str
-    id: int
-    mode: str  # position, velocity or effort; empty: only measured, its torque stays off
-    model: str = ""  # empty: any
-    extended: bool = False  # position over many turns
-
-
-@dataclass(frozen=True)
-class Servo:
-    """What a servo says of itself. Goals and their limits are in its own units."""
+class DynamixelServo(Servo):
+    """With what differs between the models."""
 
     model: Model
-    firmware: int
-    unit: float  # [A], [rad/s] or [rad] of a goal
-    offset: int  # goal at 0
-    low: int
-    high: int
 
 
-Steps = Generator[None, None, Servo]
+class DynamixelFamily:
+    """`ServoFamily` of X-series servos.
+
+    Args:
+        watchdog: the Bus Watchdog that is armed with the torque.
+    """
+
+    present = PRESENT
+    goals: Mapping[str, Register] = {mode: goal for mode, (_, goal) in MODES.items()}
+    greeting: tuple[tuple[Register, int], ...] = ((TORQUE_ENABLE, 0), (STATUS_RETURN_LEVEL, ANSWER_ALL))
+
+    def __init__(self, watchdog: int) -> None:
+        self._watchdog = watchdog
+
+    def health(self, servos: int) -> DynamixelHealth:
+        return DynamixelHealth(servos, self._watchdog)
+
+    def knows_fast(self, servos: Sequence[DynamixelServo]) -> bool:
+        return all(0 < servo.model.fast_firmware <= int(servo.firmware) for servo in servos)
+
+    def check(self, path: str, wanted: Wanted, servo: DynamixelServo, values: tuple[float, float]) -> None:
+        register = LIMITED_BY.get(wanted.mode, "Min and Max Position Limit (52, 48)")
+        require_limits(wanted.at(path), servo, values, register, ", or set extended" * (wanted.mode == "position"))
+
+    def meet(self, link: ServoLink, wanted: Wanted) -> Steps[DynamixelServo]:
+        return _meet(link, wanted)
 
 
-def patiently(link: ServoLink, register: Register, ids: Sequence[int]) -> Generator[None, None, list[bytes]]:
-    """A sync read; yields when it would take longer than the bound. Raises BusError."""
-    request = Request(register, tuple(ids))
-    while True:
-        try:
-            if link.outstanding is not request:
-                link.ask(request)
-            return link.reply().values
-        except LateReply:
-            yield
-
-
-def meet(link: ServoLink, wanted: Wanted) -> Steps:
-    """Ask a servo who it is and put it into its mode, torque off; yields between exchanges. Raises BusError, UnfitServo."""
-    who = f"servo {wanted.id} ({wanted.joint}) at {link.serial.path}"
+def _meet(link: ServoLink, wanted: Wanted) -> Steps[DynamixelServo]:
+    who = wanted.at(link.serial.path)
 
     def ask(register: Register) -> Generator[None, None, bytes]:
         values = yield from patiently(link, register, [wanted.id])
@@ -97,11 +94,15 @@ def meet(link: ServoLink, wanted: Wanted) -> Steps:
         raise UnfitServo(
             f"{who} has firmware {firmware}; its Bus Watchdog needs {WATCHDOG_FIRMWARE}: update it with DYNAMIXEL Wizard"
         )
+
+    def known(unit: float = 0.0, offset: int = 0, low: int = 0, high: int = 0) -> DynamixelServo:
+        return DynamixelServo(model.name, str(firmware), unit, offset, low, high, model)
+
     yield
     if (yield from ask(TORQUE_ENABLE))[0]:
         raise BusError(f"{who} keeps its torque on")
     if not wanted.mode:
-        return Servo(model, firmware, 0.0, 0, 0, 0)
+        return known()
     if wanted.mode == "effort" and not model.current_unit:
         raise UnfitServo(
             f"{who}: a {model.name} cannot control its current; choose position or velocity as the contract's mode"
@@ -117,36 +118,14 @@ def meet(link: ServoLink, wanted: Wanted) -> Steps:
     yield
     speed, top, bottom = struct.unpack("<Iii", (yield from ask(LIMITS)))
     if wanted.mode == "velocity":
-        return Servo(model, firmware, VELOCITY_UNIT, 0, -speed, speed)
+        return known(VELOCITY_UNIT, 0, -speed, speed)
     if wanted.mode == "position":
         if wanted.extended:
             bottom, top = -MULTI_TURN, MULTI_TURN
-        return Servo(model, firmware, POSITION_UNIT, CENTRE, bottom, top)
+        return known(POSITION_UNIT, CENTRE, bottom, top)
     yield
     limit = int.from_bytes((yield from ask(CURRENT_LIMIT)), "little")
-    return Servo(model, firmware, model.current_unit, 0, -limit, limit)
-
-
-def require_limits(path: str, wanted: Wanted, servo: Servo, values: tuple[float, float]) -> None:
-    """Raise UnfitServo unless a servo takes goals up to `values` [A, rad/s or rad of the servo]: it ignores others silently."""
-    goals = sorted(round(value / servo.unit) + servo.offset for value in values)
-    if goals[0] < servo.low - 1 or goals[1] > servo.high + 1:  # half a turn is 4096 and the last pulse 4095
-        register = {"effort": "Current Limit (38)", "velocity": "Velocity Limit (44)"}.get(
-            wanted.mode, "Min and Max Position Limit (52, 48)"
-        )
-        raise UnfitServo(
-            f"servo {wanted.id} ({wanted.joint}) at {path}: the contract's limits are {goals[0]}..{goals[1]} in the servo's "
-            f"units, its {register} allow {servo.low}..{servo.high}; tighten the contract's limits or change the servo's"
-            + (", or set extended" if wanted.mode == "position" else "")
-        )
-
-
-def goals_of(servos: list[Servo], values: FloatArray) -> list[int]:
-    """Servo units [A, rad/s or rad] → goals, rounded, within the servos' limits."""
-    return [
-        min(max(round(float(value) / servo.unit) + servo.offset, servo.low), servo.high)
-        for servo, value in zip(servos, values, strict=True)
-    ]
+    return known(model.current_unit, 0, -limit, limit)
 
 
 def resting_goal(wanted: Wanted, servo: Servo, present: bytes) -> int:
@@ -156,8 +135,4 @@ def resting_goal(wanted: Wanted, servo: Servo, present: bytes) -> int:
     goal = int(np.frombuffer(present, PRESENT_LAYOUT)["position"][0])
     if not wanted.extended:
         goal %= 2 * CENTRE  # turns are forgotten when the torque comes on (e-Manual, Present Position (132))
-    if not servo.low <= goal <= servo.high:
-        raise UnfitServo(
-            f"{wanted.joint} stands at {goal}, outside its servo's {servo.low}..{servo.high}; move it by hand"
-        )
-    return goal
+    return require_within(wanted, servo, goal)

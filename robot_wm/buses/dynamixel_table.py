@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot_wm.buses.servo_register import Register
+
 POSITION_UNIT = 2.0 * math.pi / 4096  # [rad] "Present Position (132)": 1 pulse, 4096 a turn
 CENTRE = 2048  # [pulse] the middle of a turn; here the servo is at 0 rad
 VELOCITY_UNIT = 0.229 * 2.0 * math.pi / 60.0  # [rad/s] "Present Velocity (128)": 0.229 rev/min
@@ -18,17 +20,6 @@ WATCHDOG_UNIT_S = 0.02  # "Bus Watchdog (98)"
 WATCHDOG_MOST = 127  # units
 WATCHDOG_TRIPPED = 255  # -1: the servo has stopped, goals are refused until 0 is written
 WATCHDOG_FIRMWARE = 38  # the first with a Bus Watchdog
-
-
-@dataclass(frozen=True)
-class Register:
-    """A place in the control table; values are little-endian, negative ones in two's complement."""
-
-    address: int
-    size: int
-
-    def pack(self, value: int) -> bytes:
-        return (value & ((1 << 8 * self.size) - 1)).to_bytes(self.size, "little")
 
 
 MODEL_NUMBER = Register(0, 2)

@@ -126,6 +126,7 @@ def test_a_stack_starts_what_it_has_and_stops_whoever_commands_first(tmp_path):
     assert board_command(emulated).arguments == ("-m", "sim.serial_board", "--watchdog", "500", "--link", "p/board")
     servos = Stack(None, "dynamixel", {"port": "p/board"}, plant=("--task", "x"), board=("--link", "p/board"))
     assert board_command(servos).arguments == ("-m", "sim.dynamixel_servos", "--link", "p/board")
+    assert board_command(replace(servos, bus="feetech")).arguments[:2] == ("-m", "sim.feetech_servos")
     data = yaml.safe_load(write_params(robot, tmp_path / "params.yaml").read_text())
     assert data["/**/motor_node"]["ros__parameters"] == {
         "autostart": True,
@@ -144,8 +145,9 @@ def test_a_node_gets_the_users_params_after_ours_and_its_namespace(tmp_path):
     assert sys.executable not in arguments
 
 
-def test_a_simulated_effort_is_three_amperes_at_its_largest():
+def test_a_simulated_effort_is_three_amperes_or_full_pwm_at_its_largest():
     action = Action(("a", "b"), "effort", ("", ""), (-1.0, -6.0), (1.0, 3.0))
     assert emulated_efforts("dynamixel", action) == {"a": pytest.approx(1 / 3), "b": 2.0}
+    assert emulated_efforts("feetech", action) == {"a": 1.0, "b": 6.0}
     assert emulated_efforts("dynamixel", replace(action, mode="position")) == {}
     assert emulated_efforts("serial", action) == {}

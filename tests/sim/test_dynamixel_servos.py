@@ -23,9 +23,9 @@ from robot_wm.buses.dynamixel_table import (
 )
 from robot_wm.buses.loopback import LoopbackBus
 from robot_wm.contract import parse_contract
-from sim.dynamixel_core import ServoChain
+from sim.dynamixel_core import DynamixelChain
 from sim.dynamixel_packets import BROADCAST, Error, Instruction, Packet, PacketDecoder, encode
-from sim.dynamixel_servo import EmulatedServo
+from sim.dynamixel_servo import EmulatedDynamixel
 
 
 def effort_contract():
@@ -42,7 +42,7 @@ def effort_contract():
 def chain():
     physics = LoopbackBus(effort_contract())
     physics.open()
-    return ServoChain(physics, 2, "effort", {"a": 2.0})
+    return DynamixelChain(physics, 2, "effort", {"a": 2.0})
 
 
 def ask(chain, id_, instruction, parameters=b"", now=0):
@@ -63,7 +63,7 @@ def test_a_ping_is_answered_with_model_and_firmware(chain):
 
 
 def test_writing_has_the_rules_of_the_manual():
-    servo = EmulatedServo(1)
+    servo = EmulatedDynamixel(1)
     assert servo.write(OPERATING_MODE.address, b"\0") == Error.NONE
     assert servo.write(OPERATING_MODE.address, b"\x09") == Error.DATA_RANGE
     assert servo.write(GOAL_CURRENT.address, b"\1") == Error.DATA_LENGTH

@@ -13,17 +13,16 @@ pytest.importorskip("dynamixel_sdk", reason="needs the extra `serial`")
 from bus_tools import until_read
 from conftest import slider_contract
 from robot_wm.buses.dynamixel import DynamixelBus
-from robot_wm.buses.dynamixel_health import ROTATION
-from robot_wm.buses.dynamixel_link import LateReply
 from robot_wm.buses.dynamixel_table import BUS_WATCHDOG, HARDWARE_ERROR, OPERATING_MODE, TORQUE_ENABLE
 from robot_wm.buses.loopback import LoopbackBus
+from robot_wm.buses.servo_link import LateReply
 from robot_wm.contract import parse_contract
 from robot_wm.errors import BusError
 from robot_wm.joint_zero import JointZero
 from robot_wm.motor_health import health_of
 from robot_wm.motor_loop import MotorLoop
 from robot_wm.state_machine import State
-from sim.dynamixel_core import ServoChain
+from sim.dynamixel_core import DynamixelChain
 from sim.dynamixel_packets import Packet, encode, split
 from sim.link_faults import FaultRates
 from sim.pty_emulator import PtyEmulator
@@ -44,7 +43,7 @@ def arm_contract(mode="effort", limit=3.0):
 
 @pytest.fixture(autouse=True)
 def _loaded_machine(monkeypatch):
-    monkeypatch.setattr("robot_wm.buses.dynamixel.ENABLE_PATIENCE", 1_000_000_000)
+    monkeypatch.setattr("robot_wm.buses.servo_bus.ENABLE_PATIENCE", 1_000_000_000)
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def servos(tmp_path):
         contract = contract or arm_contract()
         physics = LoopbackBus(contract)
         physics.open()
-        chain = ServoChain(physics, contract.action.size, contract.action.mode, **options)
+        chain = DynamixelChain(physics, contract.action.size, contract.action.mode, **options)
         emulator = PtyEmulator(chain, tmp_path / f"servos{len(running)}", rates, split=split)
         context = emulator.running()
         context.__enter__()
@@ -220,7 +219,7 @@ def test_a_setpoint_that_is_not_finite_never_reaches_the_wire(servos, value):
 
 def until_only_readings(bus, monkeypatch):
     """From now on the bus asks for nothing but readings, and no reply is outstanding."""
-    monkeypatch.setattr("robot_wm.buses.dynamixel_reader.HEALTH_EVERY", 2**62)
+    monkeypatch.setattr("robot_wm.buses.servo_reader.HEALTH_EVERY", 2**62)
     while until_read(bus) or bus.session.link.outstanding is not None:
         pass
 
@@ -229,7 +228,7 @@ class Delay:
     """Replies of a running emulator are kept back until `release`."""
 
     def __init__(self, emulator, monkeypatch):
-        monkeypatch.setattr("robot_wm.buses.dynamixel_link.SETTLE", 120_000_000_000)  # on a loaded machine
+        monkeypatch.setattr("robot_wm.buses.servo_link.SETTLE", 120_000_000_000)  # on a loaded machine
         self.emulator, self.kept, self.answer = emulator, [], emulator.device.receive
         emulator.device.receive = self.keep
 
@@ -303,7 +302,7 @@ def test_a_reading_in_two_halves_is_joined(servos, monkeypatch):
 def test_late_health_is_taken_for_what_it_is(servos, monkeypatch):
     emulator, _, bus = servos(bus={"timeout_s": 0.02})
     bus.open()
-    monkeypatch.setattr("robot_wm.buses.dynamixel_reader.HEALTH_EVERY", 0)
+    monkeypatch.setattr("robot_wm.buses.servo_reader.HEALTH_EVERY", 0)
     delay = Delay(emulator, monkeypatch)
     seen, end = set(), time.monotonic() + 60
     while len(seen) < 4:
@@ -312,8 +311,8 @@ def test_late_health_is_taken_for_what_it_is(servos, monkeypatch):
             assert bus.read().position == pytest.approx([0.0, 0.0], abs=TURN / 4096)
         delay.release()
         assert bus.fault() is None
-        seen |= bus.session.health.asked.keys() & set(ROTATION)
-    assert (bus.session.health.voltage(1), bus.session.health.temperature(0)) == (12.0, 35)
+        seen |= bus.session.health.asked.keys() & set(bus.session.health.rotation)
+    assert bus.session.health.measured(1) == {"voltage": 12.0, "temperature": 35.0}
 
 
 def test_the_torque_goes_off_at_once_though_a_reply_is_outstanding_and_a_late_answer_confirms_it(servos, monkeypatch):
@@ -347,7 +346,7 @@ def test_a_reply_that_is_late_does_not_keep_the_torque_from_coming_on(servos, mo
     delay.wait()
     delay.end()
     delay.release()
-    monkeypatch.setattr("robot_wm.buses.dynamixel.ENABLE_PATIENCE", 20_000_000_000)  # on a loaded machine
+    monkeypatch.setattr("robot_wm.buses.servo_bus.ENABLE_PATIENCE", 20_000_000_000)  # on a loaded machine
     bus.enable()
     assert physics.enabled and bus.fault() is None
 
@@ -593,7 +592,7 @@ def test_diagnostics_have_counters_models_temperature_and_voltage(servos):
 
 
 def test_a_slow_usb_adapter_is_warned_of(servos, monkeypatch):
-    monkeypatch.setattr("robot_wm.buses.dynamixel_session.latency_timer_ms", lambda path: 16)
+    monkeypatch.setattr("robot_wm.buses.servo_session.latency_timer_ms", lambda path: 16)
     emulator, _, bus = servos(bus={"timeout_s": 0.2, "open_timeout_s": 0.0})
     bus.open()
     assert bus.figures()["latency_timer_ms"] == 16

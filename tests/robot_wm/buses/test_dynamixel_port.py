@@ -10,9 +10,11 @@ pytest.importorskip("dynamixel_sdk", reason="needs the extra `serial`")
 
 import dynamixel_sdk as sdk
 
-from robot_wm.buses.dynamixel_port import BoundedPort, PacketHandler
-from robot_wm.buses.dynamixel_table import MODELS, Register, error_words
+from robot_wm.buses.dynamixel_port import PacketHandler
+from robot_wm.buses.dynamixel_table import MODELS, error_words
 from robot_wm.buses.serial_port import SerialPort, latency_timer_ms
+from robot_wm.buses.servo_port import BoundedPort
+from robot_wm.buses.servo_register import Register
 from robot_wm.errors import BusError
 from sim.dynamixel_packets import BROADCAST, Instruction, Packet, encode
 

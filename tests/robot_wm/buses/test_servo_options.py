@@ -1,4 +1,4 @@
-"""What a joint calibration makes of the Dynamixel bus's options."""
+"""What a joint calibration makes of the options of a bus of servos."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import slider_contract
-from robot_wm.buses.dynamixel_options import joint_map, with_zeros
+from robot_wm.buses.servo_options import joint_map, with_zeros
 from robot_wm.errors import BusError
 from robot_wm.joint_zero import JointZero
 
@@ -69,4 +69,4 @@ def test_velocity_and_torque_turn_with_the_direction():
 
 def test_a_wrap_of_a_servo_that_leaves_no_turn_is_refused():
     with pytest.raises(BusError, match="position_wrap names elbow, .*; set extended"):
-        mapped(arm(), {"position_wrap": {"elbow": [0.0, TURN]}})
+        mapped(arm(), {"position_wrap": {"elbow": [0.0, TURN]}, "way_out": "; set extended"})

@@ -1,21 +1,20 @@
 """Exchanges with servos, one at a time: every call ends by a deadline, and no reply is ever taken for that to a later request.
 
-Protocol 2.0 numbers no packets, so a request is outstanding until its reply has come, however late, or `SETTLE` has passed.
+The protocols number no packets, so a request is outstanding until its reply has come, however late, or `SETTLE` has passed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn, Protocol
 
-from dynamixel_sdk import BROADCAST_ID, COMM_RX_TIMEOUT, COMM_SUCCESS, COMM_TX_FAIL
-
-from robot_wm.buses.dynamixel_port import ALERT, BoundedPort, PacketHandler
-from robot_wm.buses.dynamixel_table import Register
 from robot_wm.buses.serial_port import SerialPort
+from robot_wm.buses.servo_port import BoundedPort
+from robot_wm.buses.servo_register import Register
 from robot_wm.errors import BusError
 from robot_wm.timebase import NS_PER_S
 
@@ -23,11 +22,24 @@ from robot_wm.timebase import NS_PER_S
 # scheduling: under a planner of real-time priority a reply was seen to wait for the kernel's tty worker for more than 20 ms.
 SETTLE = NS_PER_S // 20
 USB = NS_PER_S // 500  # [ns] a frame of USB each way
-RETURN_DELAY = 508_000  # [ns] the longest "Return Delay Time (9)"
+RETURN_DELAY = 508_000  # [ns] the longest "Return Delay Time" of both makers: 254 units of 2 µs
 
 
 class LateReply(BusError):
     """A reply has not come by the bound; it may still come."""
+
+
+class UnsentRequest(Exception):
+    """A request did not go out; no text: there was no room for it."""
+
+
+class UnreadReply(Exception):
+    """What has come of a reply is not all, or `torn`: it is not sound."""
+
+    def __init__(self, who: str, torn: bool) -> None:
+        super().__init__(who)
+        self.who = who
+        self.torn = torn
 
 
 @dataclass(frozen=True)
@@ -44,15 +56,41 @@ class Request:
         """Bytes read of each servo."""
         return self.register.size + self.extra
 
-    @property
-    def size(self) -> int:
-        """Bytes of the reply, without stuffing."""
-        servos = len(self.ids)
-        return 8 + servos * (self.width + 4) if self.fast else servos * (self.width + 11)
 
-    def line_ns(self, baud: int) -> int:
-        """How long request and reply may hold the line [ns]."""
-        return USB + len(self.ids) * RETURN_DELAY + (14 + len(self.ids) + self.size) * 10 * NS_PER_S // baud
+class PacketProtocol(Protocol):
+    """A maker's packets, on its SDK."""
+
+    def request_size(self, request: Request) -> int:
+        """Bytes of a request."""
+        ...
+
+    def reply_size(self, request: Request) -> int:
+        """Bytes of all the answers to it, without stuffing."""
+        ...
+
+    def sync_read(self, port: BoundedPort, request: Request) -> None:
+        """Send a request. Raises UnsentRequest."""
+        ...
+
+    def take(self, port: BoundedPort, request: Request) -> list[bytes]:
+        """Error byte and value of each servo, in the order of the ids. Raises UnreadReply."""
+        ...
+
+    def sync_write(self, port: BoundedPort, register: Register, values: Mapping[int, bytes]) -> None:
+        """Send values, which is not answered. Raises UnsentRequest."""
+        ...
+
+    def answering(self, port: BoundedPort) -> list[int]:
+        """The ids that answer a ping to all by the port's deadline."""
+        ...
+
+    def alert(self, error: int) -> bool:
+        """Whether an error byte tells of a servo that is not well, whatever the request was."""
+        ...
+
+    def refusal(self, error: int) -> str:
+        """Why a servo did not do what it was asked, or nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +115,7 @@ class ServoLink:
     `counts`: requests, replies, late (those not there by their bound), timeouts, corrupt, refused (by a servo, with an error).
     """
 
-    def __init__(self, path: str, baud: int) -> None:
+    def __init__(self, path: str, baud: int, protocol: PacketProtocol) -> None:
         self.serial = SerialPort(path, baud)
         self.counts: Counter[str] = Counter(
             dict.fromkeys(("requests", "replies", "late", "timeouts", "corrupt", "refused"), 0)
@@ -88,7 +126,7 @@ class ServoLink:
         self.outstanding: Request | None = None
         self._sent = 0  # when that was [ns]
         self._port = BoundedPort(self.serial)
-        self._handler = PacketHandler()
+        self._protocol = protocol
 
     def bound(self, deadline: int) -> None:
         """No call waits past `deadline` [ns, monotonic] from now on."""
@@ -98,8 +136,8 @@ class ServoLink:
         """The ids that answer a ping to all; takes until the deadline. Raises BusError when the port fails."""
         self.settle()
         self._port.drop()
-        found, _ = self._send(self._handler.broadcastPing)
-        return sorted(int(id_) for id_ in found)
+        with self._sending():
+            return sorted(self._protocol.answering(self._port))
 
     @property
     def given_up(self) -> int:
@@ -115,9 +153,9 @@ class ServoLink:
         """Send a request when the one before has been settled. Raises LateReply when that is not so by the bound."""
         self.settle()
         self._port.drop()
-        ids = list(request.ids)
         sent = time.monotonic_ns()
-        self._tell(self._handler.syncReadTx, request.register.address, request.width, ids, len(ids), request.fast)
+        with self._sending():
+            self._protocol.sync_read(self._port, request)
         self.outstanding, self._sent = request, sent
 
     def reply(self) -> Reply:
@@ -127,9 +165,12 @@ class ServoLink:
         """
         request = self.outstanding
         assert request is not None
-        self._port.fill(request.size, self._port.deadline)
+        self._port.fill(self._protocol.reply_size(request), self._port.deadline)
         self._port.rewind()
-        parameters = self._fast_parameters(request) if request.fast else self._parameters(request)
+        try:
+            parameters = self._protocol.take(self._port, request)
+        except UnreadReply as unread:
+            self._fail(request, unread.torn, unread.who)
         self.outstanding, self.fast_failed = None, 0
         self.counts["replies"] += len(parameters)
         self._judge(request, [p[0] for p in parameters])
@@ -160,35 +201,19 @@ class ServoLink:
         `at_once`: it does not, and may tear that reply.
         """
         if self.outstanding is not None and not at_once:
-            free = self._sent + self.outstanding.line_ns(self.serial.baud)
-            self._port.fill(self.outstanding.size, min(free, self._port.deadline))
-        data = [byte for id_, value in values.items() for byte in (id_, *value)]
-        self._tell(self._handler.syncWriteTxOnly, register.address, register.size, data, len(data))
+            free = self._sent + self.line_ns(self.outstanding)
+            self._port.fill(self._protocol.reply_size(self.outstanding), min(free, self._port.deadline))
+        with self._sending():
+            self._protocol.sync_write(self._port, register, values)
 
-    def _parameters(self, request: Request) -> list[bytes]:
-        """Error and value of each servo."""
-        found = []
-        for id_ in request.ids:
-            parameters, result = self._handler.status(self._port, id_, 1 + request.width)
-            if result != COMM_SUCCESS:
-                self._fail(request, result, f"servo {id_}")
-            found.append(parameters)
-        return found
+    def line_ns(self, request: Request) -> int:
+        """How long a request and its reply may hold the line [ns]."""
+        bytes_ = self._protocol.request_size(request) + self._protocol.reply_size(request)
+        return USB + len(request.ids) * RETURN_DELAY + bytes_ * 10 * NS_PER_S // self.serial.baud
 
-    def _fast_parameters(self, request: Request) -> list[bytes]:
-        block = request.width + 4  # error, id, value, CRC (2)
-        data, result = self._handler.status(self._port, BROADCAST_ID, block * len(request.ids) - 2)
-        if result != COMM_SUCCESS:
-            self._fail(request, result, "servos")
-        blocks = [data[at : at + block] for at in range(0, len(data), block)]
-        if [b[1] for b in blocks if len(b) >= block - 2] != list(request.ids):
-            self._lose(request, "corrupt", "servos")
-        return [b[:1] + b[2 : block - 2] for b in blocks]
-
-    def _fail(self, request: Request, result: int, who: str) -> NoReturn:
+    def _fail(self, request: Request, torn: bool, who: str) -> NoReturn:
         """Tell late from lost: a reply is here, though not sound, when as many bytes have come as it has."""
-        torn = result != COMM_RX_TIMEOUT
-        if torn and self._port.come - self._port.skipped >= request.size:
+        if torn and self._port.come - self._port.skipped >= self._protocol.reply_size(request):
             self._lose(request, "corrupt", who)
         if time.monotonic_ns() - self._sent >= SETTLE:
             self._lose(request, "corrupt" if torn else "timeouts", who)
@@ -204,21 +229,21 @@ class ServoLink:
 
     def _judge(self, request: Request, errors: list[int]) -> None:
         for id_, error in zip(request.ids, errors, strict=True):
-            (self.alerts.add if error & ALERT else self.alerts.discard)(id_)
-        refused = [(id_, error & ~ALERT) for id_, error in zip(request.ids, errors, strict=True) if error & ~ALERT]
+            (self.alerts.add if self._protocol.alert(error) else self.alerts.discard)(id_)
+        refusals = [(id_, self._protocol.refusal(error)) for id_, error in zip(request.ids, errors, strict=True)]
+        refused = [(id_, why) for id_, why in refusals if why]
         self.counts["refused"] += len(refused)
-        for id_, error in refused:
-            raise BusError(f"servo {id_} at {self.serial.path} refuses: {self._handler.getRxPacketError(error)}")
+        for id_, why in refused:
+            raise BusError(f"servo {id_} at {self.serial.path} refuses: {why}")
 
-    def _tell(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Send what is answered later or never. Raises BusError."""
-        result = self._send(call, *arguments)
-        if result == COMM_TX_FAIL:
-            raise self.serial.no_room()
-        if result != COMM_SUCCESS:
-            raise BusError(f"{self.serial.path}: the SDK did not send: {self._handler.getTxRxResult(result)}")
-
-    def _send(self, call: Callable[..., Any], *arguments: Any) -> Any:
+    @contextlib.contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Raise BusError for what was not sent."""
         self._port.is_using = False  # it stays true until a reply has come, or for ever when the port failed
         self.counts["requests"] += 1
-        return call(self._port, *arguments)
+        try:
+            yield
+        except UnsentRequest as unsent:
+            why = str(unsent)
+            path = self.serial.path
+            raise (BusError(f"{path}: the SDK did not send: {why}") if why else self.serial.no_room()) from unsent

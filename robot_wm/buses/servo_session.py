@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Generic
 
-from robot_wm.buses.dynamixel_health import ServoHealth
-from robot_wm.buses.dynamixel_link import ServoLink
-from robot_wm.buses.dynamixel_setup import Servo, UnfitServo, Wanted, meet, patiently
-from robot_wm.buses.dynamixel_table import ANSWER_ALL, HARDWARE_ERROR, STATUS_RETURN_LEVEL, TORQUE_ENABLE, Register
 from robot_wm.buses.serial_port import latency_timer_ms
+from robot_wm.buses.servo_family import S, ServoFamily, UnfitServo, Wanted, patiently
+from robot_wm.buses.servo_link import ServoLink
+from robot_wm.buses.servo_register import Register
 from robot_wm.errors import BusError
 from robot_wm.timebase import NS_PER_S
 
 REOPEN_EVERY = NS_PER_S // 2  # [ns] tries to open a port that is gone
-SILENCE = NS_PER_S  # [ns] without an answer: the connection is over, the watchdogs have stopped the servos long ago
+SILENCE = NS_PER_S  # [ns] without an answer: the connection is over
 PLAIN_AFTER = 2  # fast sync reads that failed in a row: a plain one says who is silent
 DISCOVERY_S = 1.0  # to find out who answers instead
 
 
-class ServoSession:
+class ServoSession(Generic[S]):
     """What is known of the servos at the other end. `check` raises UnfitServo when they cannot serve the contract.
 
     Args:
@@ -27,13 +27,19 @@ class ServoSession:
     """
 
     def __init__(
-        self, link: ServoLink, wanted: Sequence[Wanted], timeout: int, check: Callable[[list[Servo]], None]
+        self,
+        link: ServoLink,
+        family: ServoFamily[S],
+        wanted: Sequence[Wanted],
+        timeout: int,
+        check: Callable[[list[S]], None],
     ) -> None:
         self.link = link
+        self.family = family
         self.wanted = list(wanted)
         self.ids = tuple(w.id for w in wanted)
-        self.servos: list[Servo] = []  # empty: no connection
-        self.health = ServoHealth(len(self.ids))
+        self.servos: list[S] = []  # empty: no connection
+        self.health = family.health(len(self.ids))
         self.heard = 0  # when last [ns]
         self.latency_ms: int | None = None  # timer of the USB adapter; None: it has none
         self._fast = False  # every servo knows it
@@ -139,20 +145,20 @@ class ServoSession:
 
     def _meet(self) -> Iterator[None]:
         """Torque off, then every servo in turn; yields between exchanges."""
-        self.write_all(TORQUE_ENABLE, 0, self.ids)
-        self.write_all(STATUS_RETURN_LEVEL, ANSWER_ALL, self.ids)
+        for register, value in self.family.greeting:
+            self.write_all(register, value, self.ids)
         yield
         servos = []
         for wanted in self.wanted:
-            servos.append((yield from meet(self.link, wanted)))
+            servos.append((yield from self.family.meet(self.link, wanted)))
             yield
         self._check(servos)
-        health = ServoHealth(len(self.ids))
-        for register in (TORQUE_ENABLE, HARDWARE_ERROR):
+        health = self.family.health(len(self.ids))
+        for register in (health.torque, health.errors):
             began = time.monotonic_ns()
             health.put(register, (yield from patiently(self.link, register, self.ids)), began)
             yield
-        self._fast = all(0 < servo.model.fast_firmware <= servo.firmware for servo in servos)
+        self._fast = self.family.knows_fast(servos)
         self.heard = time.monotonic_ns()
         self.health, self.servos = health, servos
 

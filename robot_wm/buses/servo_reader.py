@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
-from robot_wm.buses.dynamixel_health import ROTATION
-from robot_wm.buses.dynamixel_link import Reply, Request
-from robot_wm.buses.dynamixel_session import ServoSession
-from robot_wm.buses.dynamixel_table import BUS_WATCHDOG, HARDWARE_ERROR, PRESENT
+from robot_wm.buses.servo_link import Reply, Request
+from robot_wm.buses.servo_session import ServoSession
 from robot_wm.errors import BusError
 from robot_wm.timebase import NS_PER_S
 
-LENGTHS = 4  # of readings, used in turn after each reply given up; the registers behind PRESENT can all be read
+LENGTHS = 4  # of readings, used in turn after each reply given up
 HEALTH_EVERY = NS_PER_S // 20  # [ns] one register of the rotation
 
 
@@ -20,12 +19,13 @@ class ServoReader:
     """Reads what a session's servos measure.
 
     Args:
-        watchdog: of the servos [ns]; after a pause that is longer they are asked whether it has tripped.
+        pause: after one that is longer [ns] the servos are asked whether it has stopped them; 0: none does.
     """
 
-    def __init__(self, session: ServoSession, watchdog: int) -> None:
+    def __init__(self, session: ServoSession[Any], pause: int = 0) -> None:
         self._session = session
-        self._watchdog = watchdog
+        self._pause = pause
+        self._present = session.family.present
         self._readings: list[Reply] = []  # that came in this call
         self._asked_health = 0  # [ns]
         session.link.late = self._take
@@ -42,14 +42,14 @@ class ServoReader:
             if not (
                 self._readings and self._health_due()
             ):  # else it is the turn of the health, however late all replies are
-                link.ask(Request(PRESENT, session.ids, session.fast, link.given_up % LENGTHS))
+                link.ask(Request(self._present, session.ids, session.fast, link.given_up % LENGTHS))
                 self._take(link.reply())
         except BusError:
             if not self._readings:
                 session.notice_silence()
                 raise
         reading = self._readings[-1]
-        paused = reading.received - session.heard > self._watchdog
+        paused = 0 < self._pause < reading.received - session.heard
         session.heard = reading.received
         if link.outstanding is None:
             self._look_after(paused and powered)
@@ -57,10 +57,10 @@ class ServoReader:
 
     def _look_after(self, paused: bool) -> None:
         """Read the next register of the rotation in what is left of the call, if one is due; news come first."""
-        urgent = HARDWARE_ERROR if self._news() else BUS_WATCHDOG if paused else None
+        session, link = self._session, self._session.link
+        urgent = session.health.errors if self._news() else session.health.stopped if paused else None
         if urgent is None and not self._health_due():
             return
-        session, link = self._session, self._session.link
         self._asked_health = time.monotonic_ns()
         with contextlib.suppress(BusError):  # it is counted, and asked for again
             link.ask(Request(urgent or session.health.due(), session.ids, session.fast))
@@ -72,12 +72,12 @@ class ServoReader:
     def _news(self) -> bool:
         """Whether a servo tells of a hardware error that is not known yet."""
         session = self._session
-        return any(not session.health.number(HARDWARE_ERROR, session.ids.index(id_)) for id_ in session.link.alerts)
+        return any(not session.health.error(session.ids.index(id_)) for id_ in session.link.alerts)
 
     def _take(self, reply: Reply) -> None:
         """Use a reply for what it is, whoever asked for it."""
         register, session = reply.request.register, self._session
-        if register is PRESENT and reply.request.ids == session.ids:
+        if register is self._present and reply.request.ids == session.ids:
             self._readings.append(reply)
-        elif register in ROTATION and session.up:
+        elif register in session.health.rotation and session.up:
             session.health.put(register, reply.values, reply.sent)

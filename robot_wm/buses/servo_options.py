@@ -1,4 +1,4 @@
-"""Options of the Dynamixel bus, checked: ids, zeros, directions, scales, watchdog; and those of calibrated joints."""
+"""Options of a bus of servos, checked: ids, zeros, directions, scales; and those of calibrated joints."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robot_wm.buses.dynamixel_table import WATCHDOG_MOST, WATCHDOG_UNIT_S
 from robot_wm.buses.joint_map import JointMap
 from robot_wm.contract import Contract
 from robot_wm.errors import BusError
 from robot_wm.joint_zero import JointZero
 
-MOST_IDS = 253  # 0..252 (e-Manual, "DYNAMIXEL Protocol 2.0", Packet ID)
+MOST_IDS = 253  # 0..252, MAX_ID of both makers' SDKs
 
 
 def joint_map(
@@ -23,9 +22,13 @@ def joint_map(
     effort_scale: Mapping[str, float],
     models: Mapping[str, str],
     position_wrap: Mapping[str, Sequence[float]],
-    extended: bool,
+    extended: bool = False,
+    way_out: str = "",
 ) -> JointMap:
-    """The joints in the order of the bus, motors first, and servo units [rad, rad/s, A] ↔ the contract's. Raises BusError."""
+    """The joints in the order of the bus, motors first, and the bus's units [rad, rad/s, of effort] ↔ the contract's.
+
+    `way_out` of a wrap that a servo in position control cannot have. Raises BusError.
+    """
     actions = contract.action.names
     missing = [name for name in actions if ids is not None and name not in ids]
     if missing:
@@ -41,9 +44,7 @@ def joint_map(
         raise BusError("direction must be 1 or -1 for every joint")
     single = [name for name in position_wrap if name in _single_turn(contract, extended)]
     if single:
-        raise BusError(
-            f"position_wrap names {', '.join(single)}, which leave no turn in position control; set extended"
-        )
+        raise BusError(f"position_wrap names {', '.join(single)}, which leave no turn in position control{way_out}")
     signs = {name: direction.get(name, 1) for name in names}
     offsets = {name: -signs[name] * float(value) for name, value in zero.items()}
     efforts = {name: signs[name] * float(effort_scale.get(name, 1.0)) for name in names}
@@ -51,9 +52,10 @@ def joint_map(
 
 
 def with_zeros(contract: Contract, options: Mapping[str, Any], zeros: Mapping[str, JointZero]) -> dict[str, Any]:
-    """`ZeroingBus.with_zeros` in this bus's words: `zero`, `direction`, and `position_wrap` where a servo leaves its turn.
+    """`ZeroingBus.with_zeros` in these options: `zero`, `direction`, and `position_wrap` where a servo leaves its turn.
 
-    A motor in position control (mode 3) cannot: its range has to lie within the turn, or the servo's limits refuse the contract.
+    A motor in position control cannot, unless `extended`: its range has to lie within the turn, or the servo's limits refuse
+    the contract.
     """
     single = _single_turn(contract, bool(options.get("extended")))
     at, direction, wrap = (dict(options.get(option) or {}) for option in ("zero", "direction", "position_wrap"))
@@ -79,14 +81,3 @@ def servo_ids(names: Sequence[str], ids: Mapping[str, int] | None) -> list[int]:
     if wrong:
         raise BusError(f"ids must be different numbers from 0 to {MOST_IDS - 1}, not {', '.join(sorted(set(wrong)))}")
     return found
-
-
-def watchdog_units(watchdog_s: float, period_s: float) -> int:
-    """Bus Watchdog (98) for a time, rounded up. Raises BusError unless it lies between two motor periods and 2.54 s."""
-    units = math.ceil(round(watchdog_s / WATCHDOG_UNIT_S, 6))
-    if not (units <= WATCHDOG_MOST and watchdog_s >= 2 * period_s):
-        raise BusError(
-            f"watchdog_s is {watchdog_s:g}; it must lie between two motor periods, {2 * period_s:g} s, "
-            f"and {WATCHDOG_MOST * WATCHDOG_UNIT_S:g} s"
-        )
-    return units
