@@ -139,7 +139,9 @@ class Flywheel:
                     self._trainer.standardise()
         else:
             self._trainer.dataset.add(paths[-1])  # type: ignore[attr-defined]
-        settle = 0.0 if self.config.from_bundle else SETTLE  # weights that are good already need no rate that changes much
+        settle = (
+            0.0 if self.config.from_bundle else SETTLE
+        )  # weights that are good already need no rate that changes much
         self._trainer.scale_rate(falling((self._spent() - settle) / (1.0 - settle), SLOWEST))
         return self._update(self._trainer, round(decisions * self.config.updates_per_decision), busy)
 
