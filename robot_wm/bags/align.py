@@ -154,7 +154,7 @@ def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
             f"{bag.path}: no reward topic {contract.reward.topic!r}; there are {there}; name a reward.function in the "
             "contract, or set reward.topic to '' to learn the motion alone"
         )
-    bag.load([name for name in contract.topics() if bag.find(name) is not None])
+    bag.load([name for name in contract.numeric_topics() if bag.find(name) is not None])
     columns = tensor_columns(contract)
 
     def read(item: Observation) -> Series:
