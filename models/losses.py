@@ -101,7 +101,7 @@ def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: tor
     def chance(p: float, *shape: int) -> Tensor:
         return torch.rand(shape, generator=generator) < p
 
-    heads, modalities, horizon = model.sizes.value_heads, model.observations, config.horizon
+    heads, modalities, horizon = model.sizes.value_heads, model.modalities, config.horizon
     cold = chance(config.cold, batch, 1)
     instants, rows = config.burn_in + config.starts, config.starts * batch
     dropped = chance(config.drop, instants, batch, 1)
