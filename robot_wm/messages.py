@@ -27,11 +27,12 @@ class JointState:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One observation of the contract, validated: `values` (size,) in SI units, in the contract's order."""
+    """One observation of the contract, validated: `values` (size,) in SI units, in the contract's order; of an image its pixels
+    (height, width, channels) uint8."""
 
     name: str
     stamp: int
-    values: FloatArray
+    values: FloatArray | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
