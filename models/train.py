@@ -211,7 +211,7 @@ class Trainer:
             "rng": self._rng.bit_generator.state,
             "generator": self._generator.get_state(),
             "step": self.step,
-            "config": asdict(self.config),
+            "config": _facts(self.config),
             "notes": notes or {},
         }
         temporary = path.with_name(f".{path.name}.tmp")
@@ -225,7 +225,7 @@ class Trainer:
             RunError: the file cannot be read, or was made with another configuration or model size.
         """
         state = read_checkpoint(path)
-        if state["config"] != asdict(self.config):
+        if state["config"] != _facts(self.config):
             raise RunError(f"{path}: was made with another configuration: {_changed(state['config'], self.config)}")
         _load_weights(self.model, state["model"], path)
         self._optimiser.load_state_dict(state["optimiser"])
@@ -321,8 +321,16 @@ def _load_weights(model: WorldModel, state: dict[str, Tensor], path: Path) -> No
         raise RunError(f"{path}: does not fit a model of size {model.sizes.name} for this contract") from error
 
 
+def _facts(config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint says of the configuration: nothing about images where there are none."""
+    facts = asdict(config)
+    if not config.loss.late:
+        del facts["loss"]["late"], facts["loss"]["shift"]
+    return facts
+
+
 def _changed(old: dict[str, Any], config: TrainConfig) -> str:
-    new = asdict(config)
+    new = _facts(config)
     flat = [
         (f"{part}.{key}", old[part].get(key), new[part][key]) for part in ("loss", "optimiser") for key in new[part]
     ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,14 @@ def open_renderer(model: Any, height: int, width: int) -> Any:
         raise RunError(f"OpenGL ({platform}) cannot draw here: {error}; install libegl1 or set MUJOCO_GL") from error
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    atexit.register(_close, weakref.ref(renderer))  # before MuJoCo, registered earlier, ends EGL under it
     return renderer
+
+
+def _close(renderer: Callable[[], Any]) -> None:
+    found = renderer()
+    if found is not None:
+        found.close()
 
 
 class Camera:
@@ -54,7 +63,6 @@ class Camera:
         height, width, channels = self._shape
         if self._renderer is None:
             self._renderer = open_renderer(self._model, height, width)
-            weakref.finalize(self, self._renderer.close)  # before the interpreter ends, not while OpenGL is unloaded
             self._data = mujoco.MjData(self._model)
         self._data.qpos[:] = qpos
         mujoco.mj_forward(self._model, self._data)

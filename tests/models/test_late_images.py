@@ -9,6 +9,7 @@ import torch
 from models.late_images import arrived, draw_quantile, draw_shift
 from models.losses import draw_noise, roll_out
 from models.train import Trainer, burn_in_for, config_for, delays_for, draw_sequence
+from robot_wm.errors import RunError
 from seeing import EYE, WRIST, SeeingWindows, seeing_contract, seeing_model
 from synthetic_windows import PendulumWindows, pendulum_contract
 
@@ -151,3 +152,21 @@ def test_shapes_of_the_noise():
     assert noise.late.shape == (5, 1)
     assert noise.shifts[0].shape == (5, 2)
     assert noise.keep.shape == (loss.burn_in + 1, 5, 3)
+
+
+def test_a_checkpoint_tells_how_late_images_were(tmp_path):
+    contract = seeing_contract()
+    expected, late = config_for(contract), config_for(contract, delays=[[0.1, 0.3]])
+    trainers = [
+        Trainer(seeing_model(contract), SeeingWindows(episodes=2), replace(c, batch=4)) for c in (expected, late)
+    ]
+    trainers[0].save(tmp_path / "checkpoint.pt")
+    with pytest.raises(RunError, match=r"another configuration: loss.burn_in: 4 != 8; loss.late: \(\(2.0,\),\) != "):
+        trainers[1].load(tmp_path / "checkpoint.pt")
+    trainers[0].load(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_of_a_robot_without_images_says_nothing_of_them(tmp_path):
+    trainer = Trainer(seeing_model(pendulum_contract()), PendulumWindows(episodes=2), config_for(pendulum_contract()))
+    trainer.save(tmp_path / "checkpoint.pt")
+    assert not {"late", "shift"} & set(torch.load(tmp_path / "checkpoint.pt")["config"]["loss"])

@@ -1,5 +1,8 @@
 """The cart-pole whose pole only a camera sees: what it shows, and that looking changes nothing."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -75,3 +78,12 @@ def test_an_episode_becomes_a_bag_with_late_images(task, tmp_path):
     assert set(np.diff(seen)) == {2}
     assert episode.images[0][seen].std() > 10
     assert episode.step == NS_PER_S // 50
+
+
+def test_a_process_that_drew_ends_quietly(task):
+    code = (
+        "import weakref; weakref.finalize(object, print); from sim.tasks import make_task; "
+        "task = make_task('cartpole_camera'); task.capture('camera', 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
