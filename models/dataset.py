@@ -25,11 +25,15 @@ from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.bags.storage import data_files
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError
+from robot_wm.images import Pixels
+
+QUANTILES = 21  # of an image's delays, evenly spaced from the shortest to the longest
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of `length` rows; float32, views into one buffer. Rows behind an episode's end repeat its last, with valid 0.
+    """Windows of `length` rows; float32 (but for images), views into one buffer. Rows behind an episode's end repeat its last,
+    with valid 0.
 
     Row t holds the observation at instant t, and the action and reward of the step from t to t + 1.
     """
@@ -43,6 +47,7 @@ class Batch:
     terminal: Rows  # (B, T) 1 on the row in which an episode failed
     valid: Rows  # (B, T)
     rows: NDArray[np.int64]  # (B, T) position in the cache: what per-row state can be kept by
+    images: tuple[Pixels, ...] = ()  # each (B, T, H, W, C) uint8, 0 where masked
 
 
 class Dataset:
@@ -76,7 +81,8 @@ class Dataset:
         self.reports: list[AlignReport] = []  # of the bags that had to be aligned now
         self._columns, width = columns(contract)
         folder = default_cache() if cache_dir is None else Path(cache_dir)
-        self._store = RowStore(folder / cache_key(contract, self.options), width)
+        shapes = {image.name: image.shape for image in contract.images}
+        self._store = RowStore(folder / cache_key(contract, self.options), width, shapes)
         self._episodes: list[Stored] = []
         self._starts = self._ends = np.zeros(0, np.int64)
         self._windows: dict[int, NDArray[np.int64]] = {}
@@ -90,6 +96,15 @@ class Dataset:
     def episodes(self) -> tuple[Stored, ...]:
         """Every episode, in the order of the bags."""
         return tuple(self._episodes)
+
+    @property
+    def delays(self) -> tuple[tuple[float, ...], ...]:
+        """Of each image of the contract: quantiles of the time from capture to arrival [s], over all episodes."""
+        places = np.linspace(0.0, 1.0, QUANTILES)
+        return tuple(
+            tuple(np.quantile(np.concatenate([e.delays[i] for e in self._episodes]), places).tolist())
+            for i in range(len(self.contract.images))
+        )
 
     def add(self, bag: Path | str) -> None:
         """Add one bag; cheap for those that are there. Raises BagError naming the bag."""
@@ -130,7 +145,8 @@ class Dataset:
         rows = np.minimum(rows, end[:, None] - 1)
         packed = self._store.rows.take(rows, axis=0)
         parts = {name: packed[..., part] for name, part in self._columns.items()}
-        return Batch(**parts, valid=valid.astype(np.float32), rows=rows)
+        images = tuple(pixels.take(rows, axis=0) for pixels in self._store.images.values())
+        return Batch(**parts, valid=valid.astype(np.float32), rows=rows, images=images)
 
     def _window_ends(self, length: int) -> NDArray[np.int64]:
         """Cumulative number of windows of `length` up to each episode; a shorter episode counts as one."""
@@ -156,17 +172,19 @@ class Dataset:
                 episodes, report = align_with_report(bag, self.contract, replace(self.options, phase=phase))
                 self.reports.append(report)
                 rows = [pack(episode) for episode in episodes]
-                known = self._store.append(key, rows, source, fingerprint, content)
+                images = {item.name: [e.images[i] for e in episodes] for i, item in enumerate(self.contract.images)}
+                delays = [_quantiles(episode) for episode in episodes]
+                known = self._store.append(key, rows, source, fingerprint, content, images, delays)
             result += known
         return result
 
 
 def columns(contract: Contract) -> tuple[dict[str, int | slice], int]:
     """Where each array of a batch lies in a packed row, and the row's width."""
-    size, observations, action = contract.observation_size, len(contract.observations), contract.action.size
+    size, modalities, action = contract.observation_size, len(contract.modalities), contract.action.size
     parts: dict[str, int | slice] = {}
     at = 0
-    widths = {"observation": size, "mask": observations, "age": observations, "action": action, "target": size}
+    widths = {"observation": size, "mask": modalities, "age": modalities, "action": action, "target": size}
     for name, width in widths.items():
         parts[name] = slice(at, at + width)
         at += width
@@ -182,6 +200,11 @@ def pack(episode: Episode) -> Rows:
     return np.concatenate([*parts, terminal], axis=1).astype(np.float32)
 
 
+def _quantiles(episode: Episode) -> tuple[tuple[float, ...], ...]:
+    places = np.linspace(0.0, 1.0, QUANTILES)
+    return tuple(tuple(np.quantile(delays, places).tolist()) for delays in episode.delays)
+
+
 def cache_key(contract: Contract, options: Options) -> str:
     """Changes whenever aligned rows would: the contract's data-facing part, the reward and its code, the alignment."""
     function = contract.reward.function
@@ -192,6 +215,8 @@ def cache_key(contract: Contract, options: Options) -> str:
         "reward": [contract.reward.topic, function, _source(function)],
         "options": options.key(),
     }
+    if contract.images:
+        facts["images"] = [image.topic for image in contract.images]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ import onnx
 import torch
 
 from models.costs import cost_of
-from models.graphs import SIGNATURES, graph_modules, reweight, trace
+from models.graphs import graph_modules, reweight, signatures, trace
 from models.networks import Sizes
 from models.parity import TOLERANCE, TOLERANCES, Draw, as_golden, golden_sample, parity
 from models.train import discount_for
@@ -111,7 +111,8 @@ class BundleTemplate:
         draw = Draw(model, contract, manifest.planner, seed=0)
         cost = cost_of(model, contract)
         modules = graph_modules(model, manifest.planner, manifest.discount, terminations, cost)
-        graphs = {name: trace(name, module, draw.inputs(name)) for name, module in modules.items()}
+        known = signatures(contract)
+        graphs = {name: trace(known[name], module, draw.inputs(name)) for name, module in modules.items()}
         for name, graph in graphs.items():
             onnx.helper.set_model_props(graph, _metadata(name, contract, terminations))
         return cls(contract, manifest, terminations, graphs)
@@ -120,7 +121,7 @@ class BundleTemplate:
     def load(cls, path: Path | str, contract: Contract | None = None) -> BundleTemplate:
         """Take the graphs of an existing bundle. Raises BundleError or ContractError where it does not fit."""
         bundle = load_bundle(path, contract)
-        graphs = {name: onnx.load(bundle.graph(name)) for name in SIGNATURES}
+        graphs = {name: onnx.load(bundle.graph(name)) for name in signatures(bundle.contract)}
         metadata = {item.key: item.value for item in graphs["refine"].metadata_props}
         return cls(bundle.contract, bundle.manifest, metadata.get("terminations") == "true", graphs)
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from models.networks import expectation
 from models.planner_graph import Propose, Refine
 from models.world_model import WorldModel
-from robot_wm.bundle import PlannerDefaults
+from robot_wm.bundle import PlannerDefaults, image_graph
+from robot_wm.contract import Contract
 
 OPSET = 18  # the first with everything the graphs need; ONNX Runtime 1.23, the last for Python 3.10, reads up to 23
 IR_VERSION = 10
@@ -51,6 +52,12 @@ SIGNATURES = {
 }
 
 
+def signatures(contract: Contract) -> dict[str, Signature]:
+    """The signature of every graph of a bundle for this contract: one more for each image."""
+    encoders = {image_graph(image.name): Signature(("image",), ("embedding",)) for image in contract.images}
+    return SIGNATURES | encoders
+
+
 class Verb(nn.Module):
     """One verb of a world model as a module."""
 
@@ -61,6 +68,18 @@ class Verb(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         return getattr(self.model, self.verb)(*inputs)
+
+
+class ImageVerb(nn.Module):
+    """Graph `encode_<name>`: the embedding of one image."""
+
+    def __init__(self, model: WorldModel, name: str) -> None:
+        super().__init__()
+        self.model = model
+        self.name = name
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.encode_image(self.name, inputs[0])
 
 
 class Policy(Verb):
@@ -92,24 +111,24 @@ def graph_modules(
     modules["heads"] = Heads(model, "heads")
     modules["propose"] = Propose(model, planner.horizon)
     modules["refine"] = Refine(model, planner, discount, terminations, cost)
-    return {name: modules[name].eval() for name in SIGNATURES}
+    encoders = {image_graph(image.name): ImageVerb(model, image.name) for image in model.images}
+    return {name: module.eval() for name, module in ({name: modules[name] for name in SIGNATURES} | encoders).items()}
 
 
-def evaluate(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def evaluate(signature: Signature, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Run a graph's module in PyTorch."""
     with torch.no_grad():
-        result = module(*(inputs[key] for key in SIGNATURES[name].inputs))
+        result = module(*(inputs[key] for key in signature.inputs))
     results = (result,) if isinstance(result, Tensor) else result
-    return dict(zip(SIGNATURES[name].outputs, results, strict=True))
+    return dict(zip(signature.outputs, results, strict=True))
 
 
-def trace(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> onnx.ModelProto:
+def trace(signature: Signature, module: nn.Module, inputs: dict[str, Tensor]) -> onnx.ModelProto:
     """Trace a graph's module on example inputs (batch of two or more where it is free).
 
     Initialisers keep the names of the module's parameters, so that `reweight` finds them. Nothing of this machine (paths,
     stack traces) stays in the graph: equal weights give equal bytes.
     """
-    signature = SIGNATURES[name]
     if signature.free is None:
         batch = torch.export.Dim("N", min=1, max=65536)
         dynamic: dict[str, Any] | None = {"inputs": tuple({0: batch} for _ in signature.inputs)}

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.anchors import RATE_S, Anchors
+from models.late_images import arrived, draw_quantile, draw_shift, see
 from models.networks import DROPOUT, cross_entropy, expectation
 from models.world_model import WorldModel
 
@@ -47,6 +48,10 @@ class LossConfig:
     scale_rate: float = 0.01  # of the running 5-95 percentile range of the values
     with_reward: bool = True  # off: no reward, value and policy losses (logs without a task)
     with_terminals: bool = False  # on: the data has terminal states
+    late: tuple[
+        tuple[float, ...], ...
+    ] = ()  # of each image: quantiles of the time from capture to arrival [model steps]
+    shift: float = 4.0  # largest random shift of images [pixels of 64]
 
     @property
     def with_posteriors(self) -> bool:
@@ -71,6 +76,7 @@ class Sequence(NamedTuple):
     terminal: Tensor  # (T, B) 1 where the instant is a terminal state
     valid: Tensor  # (T, B) 0 after the end of the episode
     rows: Tensor  # (T, B) int64, which row of the data
+    images: tuple[Tensor, ...] = ()  # each (T, B, H, W, C) uint8; last, for only the filter sees them
 
 
 class Noise(NamedTuple):
@@ -84,6 +90,8 @@ class Noise(NamedTuple):
     policy_heads: Tensor | None  # (2,) value heads whose mean the policy follows; None: all (two) of them
     mirror: Tensor  # (B, 1) -1 negates a window, 1 leaves it
     dropout: Tensor  # (Q, H * starts * B, mlp) factor on the value ensemble's first layer
+    late: Tensor | None = None  # (B, I) how late each image comes [model steps]; None: a robot without images
+    shifts: tuple[Tensor, ...] = ()  # of each image (B, 2), as `random_shift` takes them
 
 
 class Rollout(NamedTuple):
@@ -101,7 +109,7 @@ def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: tor
     def chance(p: float, *shape: int) -> Tensor:
         return torch.rand(shape, generator=generator) < p
 
-    heads, modalities, horizon = model.sizes.value_heads, model.observations, config.horizon
+    heads, modalities, horizon = model.sizes.value_heads, model.modalities, config.horizon
     cold = chance(config.cold, batch, 1)
     instants, rows = config.burn_in + config.starts, config.starts * batch
     dropped = chance(config.drop, instants, batch, 1)
@@ -112,7 +120,7 @@ def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: tor
     dropped[config.burn_in] &= ~cold
     mirror = 1.0 - 2.0 * chance(0.5, batch, 1).float() if config.mirrored else torch.ones(batch, 1)
     policies = rows if config.with_reward else 0  # of which nothing is needed without a reward
-    return Noise(
+    usual = Noise(
         keep=(~dropped).float(),
         cold=cold,
         target=torch.randn(horizon, policies, model.action_size, generator=generator),
@@ -121,6 +129,12 @@ def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: tor
         policy_heads=torch.randperm(heads, generator=generator)[:2] if heads > 2 else None,
         mirror=mirror,
         dropout=sparse_dropout((heads, horizon * rows, model.sizes.mlp), generator),
+    )
+    if not model.images:
+        return usual
+    return usual._replace(
+        late=torch.stack([draw_quantile(table, batch, generator) for table in config.late], dim=-1),
+        shifts=tuple(draw_shift(image.shape, config.shift, batch, generator) for image in model.images),
     )
 
 
@@ -136,12 +150,19 @@ def roll_out(
     model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, start: Tensor | None = None
 ) -> Rollout:
     """Filter as the runtime does from the prior `start` (B, L) on (default: the initial latent), predict `horizon` steps open loop
-    from every start, and filter on without gradient."""
+    from every start, and filter on without gradient.
+
+    Where there are images, the rollouts start from what the filter knows at that moment, the newest images being still on their
+    way, and the posteriors are those that it comes to later, once they have arrived.
+    """
     first, count = config.burn_in, config.burn_in + config.starts
-    mask = sequence.mask[:count] * noise.keep
-    embedding = model.encode(sequence.observation[:count], mask, sequence.age[:count])
+    kept = sequence.mask[:count] * noise.keep
+    mask = kept if noise.late is None else kept * arrived(sequence.age[:count], noise.late)
+    views = see(model, sequence.images, noise.shifts, mask)
+    embedding = model.join(model.encode(sequence.observation[:count], mask, sequence.age[:count]), views, mask)
     initial = model.initial_latent.expand(mask.shape[1], -1)
-    filtered = [model.posterior(initial if start is None else start, embedding[0], mask[0])]
+    begin = initial if start is None else start
+    filtered = [model.posterior(begin, embedding[0], mask[0])]
     priors = []
     for t in range(1, count):
         prior = model.prior(filtered[-1], sequence.action[t - 1])
@@ -156,24 +177,54 @@ def roll_out(
     if not config.with_posteriors:
         return Rollout(torch.stack(latents), torch.empty(0), ahead, torch.stack(priors) if priors else torch.empty(0))
     with torch.no_grad():
-        mask, prior = sequence.mask[count:], latents[1][-len(initial) :].detach()
-        embedding = model.encode(sequence.observation[count:], mask, sequence.age[count:])
-        for k in range(config.horizon):
-            priors.append(prior)
-            filtered.append(model.posterior(prior, embedding[k], mask[k]))
-            if k + 1 < config.horizon:
-                prior = model.prior(filtered[-1], sequence.action[count + k])
+        if model.images:
+            every, extra = torch.cat([kept, sequence.mask[count:]]), sequence.mask.clone()
+            extra[:count] = kept - mask
+            later_views = see(model, sequence.images, noise.shifts, extra)
+            for earlier, view in zip(views, later_views, strict=True):
+                view[:count] += earlier
+            filtered, priors = filter_all(model, config, sequence, noise, every, later_views, begin)
+        else:
+            mask, prior = sequence.mask[count:], latents[1][-len(initial) :].detach()
+            embedding = model.encode(sequence.observation[count:], mask, sequence.age[count:])
+            for k in range(config.horizon):
+                priors.append(prior)
+                filtered.append(model.posterior(prior, embedding[k], mask[k]))
+                if k + 1 < config.horizon:
+                    prior = model.prior(filtered[-1], sequence.action[count + k])
         later = [torch.cat(filtered[first + k : first + k + config.starts]) for k in range(1, config.horizon + 1)]
     return Rollout(torch.stack(latents), torch.stack(later), ahead, torch.stack(priors))
 
 
+def filter_all(
+    model: WorldModel,
+    config: LossConfig,
+    sequence: Sequence,
+    noise: Noise,
+    mask: Tensor,
+    views: list[Tensor],
+    begin: Tensor,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Posteriors, each (B, L), of all T instants from the prior `begin` on, and the priors of all but the first, given all that the
+    mask (T, B, M) says; `views` (T, B, E_i) as `see` gives them."""
+    embedding = model.join(model.encode(sequence.observation, mask, sequence.age), views, mask)
+    filtered, priors = [model.posterior(begin, embedding[0], mask[0])], []
+    for t in range(1, len(mask)):
+        prior = model.prior(filtered[-1], sequence.action[t - 1])
+        priors.append(prior)
+        if t == config.burn_in:
+            prior = torch.where(noise.cold, model.initial_latent, prior)
+        filtered.append(model.posterior(prior, embedding[t], mask[t]))
+    return filtered, priors
+
+
 def from_starts(config: LossConfig, sequence: Sequence) -> Sequence:
-    """The recorded `horizon + 1` instants from every start on: (H + 1, starts * B, ...)."""
+    """The recorded `horizon + 1` instants from every start on, without images: (H + 1, starts * B, ...)."""
     first, instants = config.burn_in, config.horizon + 1
     if config.starts == 1:
-        return Sequence(*(part[first:] for part in sequence))
+        return Sequence(*(part[first:] for part in sequence[:-1]))
     starts = range(first, first + config.starts)
-    return Sequence(*(torch.cat([part[s : s + instants] for s in starts], dim=1) for part in sequence))
+    return Sequence(*(torch.cat([part[s : s + instants] for s in starts], dim=1) for part in sequence[:-1]))
 
 
 def mirror(sequence: Sequence, sign: Tensor) -> Sequence:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from models.graphs import SIGNATURES, evaluate
+from models.graphs import evaluate, signatures
 from models.planner_graph import Refine, bounded
 from models.world_model import WorldModel
 from robot_wm.backend import Float32
-from robot_wm.bundle import PlannerDefaults
+from robot_wm.bundle import PlannerDefaults, image_graph
 from robot_wm.contract import Contract
 from robot_wm.errors import BundleError
-from robot_wm.verify import CHOSEN, Golden, angle_columns, largest_error
+from robot_wm.verify import CHOSEN, Golden, angle_columns, as_fed, largest_error
 
 TOLERANCE = 1e-4  # largest error of a graph against PyTorch, absolute below 1 and relative above
 # Policy rollouts chain `horizon` samples whose standard deviation reaches e^2: rounding grows by that much per step.
@@ -40,22 +39,26 @@ class Draw:
         self.contract = contract
         self.planner = planner
         self.generator = torch.Generator().manual_seed(seed)
+        self._signatures = signatures(contract)
 
     def inputs(self, name: str, batch: int = BATCH) -> dict[str, Tensor]:
         """One random input of a graph; batched ones with `batch` rows, of which one has no observation at all."""
-        model, actions = self.model, self.contract.action.size
+        actions = self.contract.action.size
         if name in ("propose", "refine"):
             return self._propose() if name == "propose" else self._refine()
+        for image in self.contract.images:
+            if name == image_graph(image.name):
+                return {"image": self._pixels(batch, image.shape)}
         observation, mask, age = self._observations(batch)
         if name == "encode":
             return {"observation": observation, "mask": mask, "age": age}
         latent = self.latents(batch)
         if name == "posterior":
             with torch.no_grad():
-                embedding = model.encode(observation, mask, age)
+                embedding = self._embedding(observation, mask, age)
             return {"prior_latent": latent, "embedding": embedding, "mask": mask}
         action = self._uniform(batch, actions)
-        return {"latent": latent, "action": action} if "action" in SIGNATURES[name].inputs else {"latent": latent}
+        return {"latent": latent, "action": action} if "action" in self._signatures[name].inputs else {"latent": latent}
 
     def latents(self, count: int) -> Tensor:
         """Latents (count, L) two random steps and observations away from the initial one."""
@@ -64,7 +67,7 @@ class Draw:
         with torch.no_grad():
             for _ in range(2):
                 observation, mask, age = self._observations(count)
-                z = model.posterior(z, model.encode(observation, mask, age), mask)
+                z = model.posterior(z, self._embedding(observation, mask, age), mask)
                 z = model.prior(z, self._uniform(count, self.contract.action.size))
         return z
 
@@ -75,12 +78,22 @@ class Draw:
         angle[angle_columns(self.contract)] = True
         linear = mean + scale * self._normal(count, len(mean))
         observation = torch.where(angle, math.pi * self._uniform(count, len(mean)), linear)
-        mask = (self._uniform(count, len(self.contract.observations)) > -0.5).float()
+        mask = (self._uniform(count, len(self.contract.modalities)) > -0.5).float()
         mask[0] = 1.0
         if count > 1:
             mask[1] = 0.0
         sizes = torch.tensor([o.size for o in self.contract.observations])
-        return observation * mask.repeat_interleave(sizes, dim=1), mask, 0.5 * self._uniform(*mask.shape)
+        seen = mask[:, : len(sizes)].repeat_interleave(sizes, dim=1)
+        return observation * seen, mask, 0.5 * self._uniform(*mask.shape)
+
+    def _embedding(self, observation: Tensor, mask: Tensor, age: Tensor) -> Tensor:
+        """Embedding (N, E) of these observations and of random images."""
+        model, count = self.model, len(mask)
+        views = [model.encode_image(item.name, self._pixels(count, item.shape)) for item in self.contract.images]
+        return model.join(model.encode(observation, mask, age), views, mask)
+
+    def _pixels(self, count: int, shape: tuple[int, int, int]) -> Tensor:
+        return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=self.generator)
 
     def _propose(self) -> dict[str, Tensor]:
         planner = self.planner
@@ -132,7 +145,7 @@ def golden_sample(
             if not tied:
                 break
             inputs = draw.inputs(name)
-    outputs = evaluate(name, module, inputs)
+    outputs = evaluate(signatures(draw.contract)[name], module, inputs)
     for key, value in outputs.items():
         if not value.isfinite().all():
             raise BundleError(
@@ -176,7 +189,7 @@ def as_golden(samples: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Ten
     """Samples of all graphs as arrays for `golden.npz`."""
 
     def arrays(table: Mapping[str, Tensor]) -> dict[str, Float32]:
-        return {key: np.asarray(value.numpy(), np.float32) for key, value in table.items()}
+        return {key: as_fed(value.numpy()) for key, value in table.items()}
 
     return {name: (arrays(inputs), arrays(outputs)) for name, (inputs, outputs) in samples.items()}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
+from collections.abc import Sequence as Ordered
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,8 +33,8 @@ PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 
 class Windows(Protocol):
-    """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...), and
-    int64 `rows` (B, T) that tell every instant of the data apart."""
+    """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...), a tuple
+    of uint8 `images` (B, T, H, W, C), and int64 `rows` (B, T) that tell every instant of the data apart."""
 
     def sample(self, rng: np.random.Generator, batch: int, length: int) -> Any: ...
 
@@ -54,8 +56,15 @@ def discount_for(contract: Contract) -> float:
     return float(min(max((fraction - 1.0) / fraction, 0.95), 0.995))
 
 
-def config_for(contract: Contract, seed: int = 0, offline: bool = False, **changes: Any) -> TrainConfig:
-    """The usual configuration for a contract; `changes` are fields of LossConfig.
+def config_for(
+    contract: Contract,
+    seed: int = 0,
+    offline: bool = False,
+    delays: Ordered[Ordered[float]] = (),
+    **changes: Any,
+) -> TrainConfig:
+    """The usual configuration for a contract; `delays` are quantiles [s] of how late each image comes, measured
+    (`models.dataset.Dataset.delays`), `changes` are fields of LossConfig.
 
     `offline` (a fixed set of bags, nothing new will correct an over-estimated value) adds TD3+BC's behaviour-cloning
     term with its alpha = 2.5 (arXiv 2106.06860), so that policy and TD targets stay near logged actions.
@@ -67,9 +76,27 @@ def config_for(contract: Contract, seed: int = 0, offline: bool = False, **chang
         mirrored=contract.mirrored,
         remember=not contract.mirrored,  # a latent of one side is none of the other
     )
+    if contract.images:
+        late = delays_for(contract, delays)
+        loss = replace(loss, late=late, burn_in=burn_in_for(contract, late))
     if learns_motion_alone(contract):
         return dynamics_only(contract, seed, loss, **changes)
     return TrainConfig(seed=seed, loss=replace(loss, **changes))
+
+
+def delays_for(contract: Contract, measured: Ordered[Ordered[float]] = ()) -> tuple[tuple[float, ...], ...]:
+    """Quantiles [model steps] of how late each image comes: as measured [s] or, where no bag tells, as the contract expects."""
+    known = list(measured) or [()] * len(contract.images)
+    return tuple(
+        tuple(contract.model_hz * delay for delay in (quantiles if any(quantiles) else (image.delay_s,)))
+        for image, quantiles in zip(contract.images, known, strict=True)
+    )
+
+
+def burn_in_for(contract: Contract, late: Ordered[Ordered[float]]) -> int:
+    """Instants to filter first, so that an image has arrived by the start of the rollout, however late they come."""
+    periods = (contract.model_hz / image.rate_hz if image.rate_hz else 1.0 for image in contract.images)
+    return max(math.ceil(max(delays) + period) for delays, period in zip(late, periods, strict=True))
 
 
 def learns_motion_alone(contract: Contract) -> bool:
@@ -94,6 +121,7 @@ def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: An
         "remember": False,  # the burn-in is long
         "consistency": 0.0,  # the anchors are compared with measurements, step by step
     }
+    usual["burn_in"] = max(usual["burn_in"], loss.burn_in)
     optimiser = OptimiserConfig(rate=1e-3, encoder_rate=1.0, decay=DECAY)
     return TrainConfig(seed=seed, batch=64, loss=replace(loss, **(usual | changes)), optimiser=optimiser)
 
@@ -183,7 +211,7 @@ class Trainer:
             "rng": self._rng.bit_generator.state,
             "generator": self._generator.get_state(),
             "step": self.step,
-            "config": asdict(self.config),
+            "config": _facts(self.config),
             "notes": notes or {},
         }
         temporary = path.with_name(f".{path.name}.tmp")
@@ -197,7 +225,7 @@ class Trainer:
             RunError: the file cannot be read, or was made with another configuration or model size.
         """
         state = read_checkpoint(path)
-        if state["config"] != asdict(self.config):
+        if state["config"] != _facts(self.config):
             raise RunError(f"{path}: was made with another configuration: {_changed(state['config'], self.config)}")
         _load_weights(self.model, state["model"], path)
         self._optimiser.load_state_dict(state["optimiser"])
@@ -220,19 +248,23 @@ class Trainer:
 def draw_sequence(dataset: Windows, rng: np.random.Generator, config: TrainConfig) -> Sequence:
     """One batch of windows as tensors, time first."""
     batch = dataset.sample(rng, config.batch, config.loss.length)
-    arrays = (getattr(batch, name) for name in Sequence._fields)
-    return Sequence(*(torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1))) for array in arrays))
+
+    def time_first(array: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1)))
+
+    parts = (time_first(getattr(batch, name)) for name in Sequence._fields if name != "images")
+    return Sequence(*parts, images=tuple(time_first(pixels) for pixels in batch.images))
 
 
 def held_out(
     model: WorldModel, config: TrainConfig, dataset: Windows, rng: np.random.Generator, generator: torch.Generator
 ) -> dict[str, float]:
-    """Errors on one batch, nothing dropped; call under `no_grad`.
+    """Errors on one batch, nothing dropped but images as late as ever; call under `no_grad`.
 
     consistency: mean squared error of the open-loop latents; reward_error: mean absolute error of the predicted reward;
     value_error: mean absolute TD error; probe_error: rms of the normalised features read from the open-loop latents.
     """
-    loss = replace(config.loss, drop=0.0, cold=0.0, consistency=1.0)
+    loss = replace(config.loss, drop=0.0, cold=0.0, shift=0.0, consistency=1.0)
     sequence = draw_sequence(dataset, rng, config)
     noise = draw_noise(model, loss, config.batch, generator)
     latents, posteriors, sequence, _ = roll_out(model, loss, sequence, noise)
@@ -289,8 +321,16 @@ def _load_weights(model: WorldModel, state: dict[str, Tensor], path: Path) -> No
         raise RunError(f"{path}: does not fit a model of size {model.sizes.name} for this contract") from error
 
 
+def _facts(config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint says of the configuration: nothing about images where there are none."""
+    facts = asdict(config)
+    if not config.loss.late:
+        del facts["loss"]["late"], facts["loss"]["shift"]
+    return facts
+
+
 def _changed(old: dict[str, Any], config: TrainConfig) -> str:
-    new = asdict(config)
+    new = _facts(config)
     flat = [
         (f"{part}.{key}", old[part].get(key), new[part][key]) for part in ("loss", "optimiser") for key in new[part]
     ]

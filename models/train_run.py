@@ -104,7 +104,7 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
 
 def configure(job: TrainJob, contract: Contract, dataset: Dataset) -> TrainConfig:
     """The configuration for fixed bags: guarded against over-estimated values, with a termination head where one can learn."""
-    config = config_for(contract, job.seed, offline=True, with_terminals=has_terminals(dataset))
+    config = config_for(contract, job.seed, offline=True, delays=dataset.delays, with_terminals=has_terminals(dataset))
     if job.batch:
         config = replace(config, batch=job.batch)
     if job.steps and config.optimiser.decay:

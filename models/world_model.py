@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.anchors import Anchors
+from models.images import ImageEncoder
 from models.networks import (
     BINS,
     SIMPLEX,
@@ -42,8 +44,9 @@ class PolicySample(NamedTuple):
 class WorldModel(nn.Module):
     """The model's verbs on tensors with any leading dimensions; shapes as in docs/architecture.md.
 
-    O raw observation components, M observations, L latent (SimNorm coordinates; where the contract has anchored observations,
-    free coordinates and the anchors' part: models/anchors.py), E embedding, A action, Q value heads.
+    O raw observation components, M modalities (observations, then images), L latent (SimNorm coordinates; where the contract has
+    anchored observations, free coordinates and the anchors' part: models/anchors.py), E embedding (of the E_s of the observations
+    and the E_i of each image), A action, Q value heads.
     """
 
     initial_latent: Tensor
@@ -58,8 +61,10 @@ class WorldModel(nn.Module):
         self.anchors = anchors = Anchors(contract) if any(o.anchored for o in contract.observations) else None
         count = anchors.size if anchors else 0
         self.latent_size = sizes.latent + 3 * count
-        self.embedding_size = sizes.encoder + (self.features.size + 2 * count if anchors else 0)
-        self.observations = modalities = len(contract.observations)
+        self.state_embedding_size = sizes.encoder + (self.features.size + 2 * count if anchors else 0)
+        self.embedding_size = self.state_embedding_size + len(contract.images) * sizes.encoder
+        self.images = contract.images
+        self.modalities = modalities = len(contract.modalities)
         self.action_size = actions = contract.action.size
         inputs = [self.features.size + 2 * modalities] + [sizes.encoder] * (sizes.encoder_layers - 1)
         self.encoder = Mlp(*(NormedLinear(width, sizes.encoder) for width in inputs))
@@ -78,6 +83,10 @@ class WorldModel(nn.Module):
         self.probe = mlp(self.latent_size, sizes.mlp, 1, self.features.size)
         self.value_heads = Ensemble(sizes.value_heads, joint, sizes.mlp, BINS)
         self.target_heads = copy.deepcopy(self.value_heads).requires_grad_(False)
+        encoders = (ImageEncoder(image.shape, sizes.encoder) for image in contract.images)
+        self.image_encoders = (
+            nn.ModuleList(encoders) if contract.images else None
+        )  # an empty one would be in checkpoints
         initial = torch.zeros(self.latent_size) if anchors else torch.full((sizes.latent,), 1.0 / SIMPLEX)
         self.register_buffer("initial_latent", initial)
 
@@ -88,13 +97,28 @@ class WorldModel(nn.Module):
         return linear(inputs, self.sizes.latent + moves, zero=True)
 
     def encode(self, observation: Tensor, mask: Tensor, age: Tensor) -> Tensor:
-        """Embedding (..., E) of raw observations (..., O) with mask (..., M) and signed age (..., M) [model steps]."""
+        """Embedding (..., E_s) of raw observations (..., O) with mask (..., M) and signed age (..., M) [model steps]."""
         features, seen = self.features(observation), self.features.spread(mask)
         inputs = (features - self.input_mean) / self.input_scale * seen
         embedding: Tensor = self.encoder(torch.cat([inputs, mask, age * mask], dim=-1))
         if self.anchors is None:
             return embedding
         return torch.cat([embedding, features * seen, self.anchors.measured(observation, age)], dim=-1)
+
+    def encode_image(self, name: str, image: Tensor) -> Tensor:
+        """Embedding (..., E_i) of the contract's image `name` (..., H, W, C) uint8."""
+        names = [item.name for item in self.images]
+        assert self.image_encoders is not None
+        embedding: Tensor = self.image_encoders[names.index(name)](image)
+        return embedding
+
+    def join(self, state: Tensor, images: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Embedding (..., E) of everything: that of the observations (..., E_s), then those of the contract's images (..., E_i) in
+        its order, zero where the mask (..., M) is."""
+        if not images:
+            return state
+        seen = mask[..., -len(images) :].unbind(-1)
+        return torch.cat([state, *(one * there.unsqueeze(-1) for one, there in zip(images, seen, strict=True))], dim=-1)
 
     @torch.no_grad()
     def standardise(self, observation: Tensor, mask: Tensor) -> None:
@@ -114,6 +138,9 @@ class WorldModel(nn.Module):
             )
         else:
             free, part = self.split(prior_latent)
+            if self.images:  # the anchors' part is last
+                size = self.state_embedding_size
+                embedding = torch.cat([embedding[..., size:], embedding[..., :size]], dim=-1)
             inputs = self.anchors.posterior_inputs(free, part, embedding, mask)
             change, moves = self.split(chain(inputs, self.posterior_hidden, self.posterior_head))
             latent = torch.cat([torch.tanh(free + change), self.anchors.correct(part, moves, embedding, mask)], dim=-1)

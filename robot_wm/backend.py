@@ -13,8 +13,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from robot_wm.bundle import GRAPHS, Bundle, PlannerDefaults
+from robot_wm.bundle import GRAPHS, Bundle, PlannerDefaults, graphs_for, image_graph
 from robot_wm.errors import BackendError
+from robot_wm.images import Pixels
 
 Float32 = NDArray[np.float32]
 
@@ -75,16 +76,23 @@ class Session:
         if provider not in ("auto", self.provider):
             raise BackendError(f"{path}: asked for provider {provider!r}, ONNX Runtime gave {self.provider!r}")
         self.inputs = {item.name: item.shape for item in self._session.get_inputs()}
+        self.images = {item.name for item in self._session.get_inputs() if item.type == "tensor(uint8)"}
         self.outputs = [item.name for item in self._session.get_outputs()]
+        self.sizes = {item.name: item.shape[-1] for item in self._session.get_outputs() if item.shape}
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, **inputs: NDArray[Any]) -> dict[str, Float32]:
-        """Execute the graph on float32 copies of `inputs`; every output is checked to be finite.
+        """Execute the graph on float32 copies of `inputs` (images: bytes); every output is checked to be finite.
 
         Raises:
-            BackendError: a wrong name or shape, or a non-finite output (named).
+            BackendError: a wrong name or shape, an image that is no bytes, or a non-finite output (named).
         """
-        feed = {name: np.asarray(value, np.float32, order="C") for name, value in inputs.items()}
+        feed = {}
+        for name, value in inputs.items():
+            image = name in self.images
+            if image and value.dtype != np.uint8:
+                raise BackendError(f"{self.path.name}: input {name!r} takes bytes (uint8), not {value.dtype}")
+            feed[name] = np.asarray(value, np.uint8 if image else np.float32, order="C")
         try:
             results = self._session.run(self.outputs, feed)
         except Exception as error:
@@ -119,7 +127,7 @@ class Model:
         graphs: Sequence[str] = GRAPHS,
         samples: int = 0,
     ) -> None:
-        """Open the `graphs` (default: all).
+        """Open the `graphs` (default: all), and with `encode` those that encode images.
 
         Args:
             planner_threads: for `propose` and `refine` (default: `threads`).
@@ -130,7 +138,8 @@ class Model:
         self.bundle_id = bundle.bundle_id
         self.initial_latent = np.asarray(bundle.manifest.initial_latent, np.float32)
         self._wanted, self._threads = provider, (threads, planner_threads or threads)
-        self.sessions = {name: self._open(name) for name in graphs}
+        opened = graphs_for(bundle.contract, graphs) if "encode" in graphs else graphs
+        self.sessions = {name: self._open(name) for name in opened}
         self.provider = self.sessions[graphs[-1]].provider
 
     def with_samples(self, samples: int) -> Model:
@@ -153,8 +162,20 @@ class Model:
         return session
 
     def encode(self, observation: Float32, mask: Float32, age: Float32) -> Float32:
-        """(N, O) raw SI, (N, M), (N, M) model steps → embedding (N, E)."""
+        """(N, O) raw SI, (N, M), (N, M) model steps → embedding (N, E_s) of the observations."""
         return self.sessions["encode"].run(observation=observation, mask=mask, age=age)["embedding"]
+
+    def encode_image(self, name: str, image: Pixels) -> Float32:
+        """(N, H, W, C) uint8 of the contract's image `name` → embedding (N, E_i)."""
+        return self.sessions[image_graph(name)].run(image=image)["embedding"]
+
+    def join(self, state: Float32, images: Mapping[str, Float32]) -> Float32:
+        """(N, E_s) of the observations, (N, E_i) of those images that are there → embedding (N, E) of everything."""
+        parts = [state]
+        for item in self.bundle.contract.images:
+            size = self.sessions[image_graph(item.name)].sizes["embedding"]
+            parts.append(images.get(item.name, np.zeros((len(state), size), np.float32)))
+        return np.concatenate(parts, axis=1)
 
     def posterior(self, prior_latent: Float32, embedding: Float32, mask: Float32) -> Float32:
         """(N, L), (N, E), (N, M) → latent (N, L)."""

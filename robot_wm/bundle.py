@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,16 @@ from robot_wm.errors import BundleError
 
 FORMAT = 1
 GRAPHS = ("encode", "posterior", "prior", "policy", "heads", "propose", "refine", "readout")
+
+
+def image_graph(name: str) -> str:
+    """The graph that encodes the contract's image `name`."""
+    return f"encode_{name}"
+
+
+def graphs_for(contract: Contract, graphs: Sequence[str] = GRAPHS) -> tuple[str, ...]:
+    """The `graphs` (default: all) of a bundle for this contract, and those that encode its images."""
+    return (*graphs, *(image_graph(image.name) for image in contract.images))
 
 
 @dataclass(frozen=True)
@@ -96,10 +106,11 @@ def load_bundle(path: Path | str, contract: Contract | None = None) -> Bundle:
             raise BundleError(f"{path}: half-written bundle: {name} is missing; export or push it again")
         if file_digest(file) != digest:
             raise BundleError(f"{path}: {name} does not match its digest in manifest.json: the bundle was altered")
-    missing = [name for name in GRAPHS if f"graphs/{name}.onnx" not in manifest.files]
-    if missing or "contract.yaml" not in manifest.files:
+    own = load_contract(path / "contract.yaml") if "contract.yaml" in manifest.files else None
+    wanted = GRAPHS if own is None else graphs_for(own)
+    missing = [name for name in wanted if f"graphs/{name}.onnx" not in manifest.files]
+    if missing or own is None:
         raise BundleError(f"{path}: manifest.json lists no {', '.join(missing) or 'contract.yaml'}; export it again")
-    own = load_contract(path / "contract.yaml")
     if own.hash != manifest.contract_hash:
         raise BundleError(f"{path}: contract.yaml has hash {own.hash}, manifest.json says {manifest.contract_hash}")
     if contract is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from robot_wm.contract_calibration import CalibrationEntry, parse_calibrations
+from robot_wm.contract_images import ImageObservation, parse_images
 from robot_wm.errors import ContractError
 from robot_wm.field_reader import FieldReader, short
 
@@ -120,6 +121,7 @@ class Contract:
     calibration: dict[str, CalibrationEntry] = field(default_factory=dict)  # kind → file
     episode_s: float = 10.0
     mirrored: bool = False  # negating all observations and actions gives a true motion of equal reward
+    images: tuple[ImageObservation, ...] = ()
 
     @property
     def observation_size(self) -> int:
@@ -129,6 +131,11 @@ class Contract:
     @property
     def feature_size(self) -> int:
         return sum(o.features for o in self.observations)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of whatever may arrive on its own, in the order of the model's mask: observations, then images."""
+        return (*(o.name for o in self.observations), *(i.name for i in self.images))
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -152,8 +159,20 @@ class Contract:
             start += item.size
         return result
 
+    def image(self, name: str) -> ImageObservation:
+        for item in self.images:
+            if item.name == name:
+                return item
+        raise ContractError(
+            f"contract {self.name}: no image {name!r}; it has {', '.join(i.name for i in self.images) or 'none'}"
+        )
+
     def topics(self) -> tuple[str, ...]:
-        """Every topic that a bag for this contract must hold, in contract order."""
+        """Every topic that a bag for this contract must hold, in contract order, images last."""
+        return (*self.numeric_topics(), *dict.fromkeys(i.topic for i in self.images))
+
+    def numeric_topics(self) -> tuple[str, ...]:
+        """The topics among them that carry no images."""
         names = [o.topic for o in self.observations] + [self.action.topic]
         if self.reward.topic and not self.reward.function:
             names.append(self.reward.topic)
@@ -163,11 +182,14 @@ class Contract:
         """The part a model depends on, as plain data."""
         keep_obs = ("name", "field", "names", "unit", "encoding", "mean", "scale", "anchored")
         keep_action = ("names", "mode", "unit", "low", "high")
-        return {
+        facing: dict[str, Any] = {
             "model_hz": self.model_hz,
             "observations": [{key: _plain(getattr(o, key)) for key in keep_obs} for o in self.observations],
             "action": {key: _plain(getattr(self.action, key)) for key in keep_action},
         }
+        if self.images:  # else absent: the hash of a contract without images is as old as its bundles
+            facing["images"] = [{"name": i.name, "shape": _plain(i.shape)} for i in self.images]
+        return facing
 
     @property
     def hash(self) -> str:
@@ -185,7 +207,8 @@ class Contract:
             raise ContractError(f"{what} was made for another contract: {'; '.join(self.differences(other))}")
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        data = {key: _plain(value) for key, value in asdict(self).items()}
+        return data if self.images else {key: value for key, value in data.items() if key != "images"}
 
     @property
     def rewarded(self) -> bool:
@@ -234,8 +257,14 @@ def parse_contract(data: Any, source: str = "contract", folder: Path | None = No
     model_hz = reader.number(table["model_hz"], "model_hz", above=0.0)
     action = _action(reader, table["action"])
     mirrored = reader.flag(table.get("mirrored", False), "mirrored")
+    images = parse_images(reader, table.get("images") or [], names)
+    shared = {o.topic for o in observations} & {i.topic for i in images}
+    if shared:
+        raise ContractError(f"{source}: images: topic {min(shared)} carries an observation already")
     if mirrored:
         _require_centred(reader, observations, action)
+        if images:
+            raise reader.fail("images", "must be empty for a mirrored robot: no camera took a mirrored image")
     return Contract(
         name=reader.text(table["name"], "name"),
         model_hz=model_hz,
@@ -248,6 +277,7 @@ def parse_contract(data: Any, source: str = "contract", folder: Path | None = No
         calibration=parse_calibrations(reader, table.get("calibration") or {}, folder),
         episode_s=reader.number(table.get("episode_s", 10.0), "episode_s", above=0.0),
         mirrored=mirrored,
+        images=images,
     )
 
 

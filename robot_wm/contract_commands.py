@@ -93,6 +93,10 @@ def describe(item: Contract) -> dict[str, Any]:
             o.name: f"{o.size} of {o.topic}.{o.field}, {o.features} features, {o.rate_hz:g} Hz, delay {o.delay_s * 1e3:g} ms"
             for o in item.observations
         },
+        "images": {
+            i.name: f"{'x'.join(map(str, i.shape))} of {i.topic}, {i.rate_hz:g} Hz, delay {i.delay_s * 1e3:g} ms"
+            for i in item.images
+        },
         "observation_size": item.observation_size,
         "feature_size": item.feature_size,
         "action": f"{item.action.mode} of {', '.join(item.action.names)} on {item.action.topic}",

@@ -3,6 +3,9 @@
 Corrections are always late, only by how much varies. The filter therefore keeps, over a bounded history of grid instants,
 what was measured and what was applied; the latent is a function of these records alone. A late record only marks where
 that function must be evaluated again (rewind, correct, replay), so the order of arrival cannot matter.
+
+Encoding an image takes long, so no replay does it: an image comes with its embedding, or is encoded once when it comes. Its
+pixels are kept as long as its instant, for the next model.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class _Instant:
     """One grid instant: the measurements that belong to it and, once evaluated, its latents."""
 
     measured: dict[str, Measurement] = field(default_factory=dict)
+    views: dict[str, Float32] = field(default_factory=dict)  # of each image among them its embedding (1, E_i)
     embedding: Float32 | None = None  # of the merged measurements; None: must be encoded again
     prior: Float32 | None = None
     posterior: Float32 | None = None
@@ -56,6 +60,7 @@ class LatentFilter:
         self.outcomes: Counter[str] = Counter()
         self._length = max(2, round(history_s * contract.model_hz))
         self._slices = contract.slices()
+        self._shapes = {image.name: image.shape for image in contract.images}
         self.reset(start)
 
     def reset(self, stamp: int) -> None:
@@ -105,11 +110,18 @@ class LatentFilter:
         return float(np.sqrt(np.mean((instant.posterior - instant.prior) ** 2)))
 
     def swap(self, model: Model) -> None:
-        """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent."""
+        """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent. Images
+        are encoded here, one by one; those that it cannot digest count as invalid."""
         self.model = model
         self._base_prior = model.initial_latent
         for instant in self._instants.values():
             instant.embedding = None
+            for name in list(instant.views):
+                try:
+                    instant.views[name] = self._view(instant.measured[name])
+                except BackendError:
+                    del instant.views[name], instant.measured[name]
+                    self.outcomes["invalid"] += 1
         self._clean = self._base - 1
 
     def _place(self, measurement: Measurement, now: int | None) -> Correction:
@@ -126,15 +138,21 @@ class LatentFilter:
             return Correction(
                 name, stamp, "too_old", reason=f"{name}: {old:.3f} s before the newest, history is shorter"
             )
+        other = self._instants[k].measured.get(name) if k <= self._head else None
+        if other is not None and not self._closer(stamp, other.stamp, k):
+            outcome = "duplicate" if stamp == other.stamp else "superseded"
+            return Correction(name, stamp, outcome)
+        try:
+            view = self._view(measurement) if name in self._shapes else None
+        except BackendError as error:
+            return Correction(name, stamp, "invalid", reason=f"{name}: {error}")
         if k > self._head + self._length:
             self._restart(k)
         self._advance(k)
         instant = self._instants[k]
-        other = instant.measured.get(name)
-        if other is not None and not self._closer(stamp, other.stamp, k):
-            outcome = "duplicate" if stamp == other.stamp else "superseded"
-            return Correction(name, stamp, outcome)
         instant.measured[name] = measurement
+        if view is not None:
+            instant.views[name] = view
         instant.embedding = None
         late = max(0, self._clean - k + 1)
         self._clean = min(self._clean, k - 1)
@@ -142,15 +160,27 @@ class LatentFilter:
 
     def _defect(self, measurement: Measurement) -> str:
         """Say why the values cannot be used, or nothing."""
-        expected = self._slices.get(measurement.name)
+        name, shape = measurement.name, np.shape(measurement.values)
+        if name in self._shapes:
+            kind = np.asarray(measurement.values).dtype
+            usable = shape == self._shapes[name] and kind == np.uint8
+            return "" if usable else f"{name}: {kind} of shape {shape}, expected uint8 of shape {self._shapes[name]}"
+        expected = self._slices.get(name)
         if expected is None:
-            raise MessageError(f"no observation {measurement.name!r} in contract {self.contract.name}")
+            raise MessageError(f"no observation {name!r} in contract {self.contract.name}")
         size = expected.stop - expected.start
-        if np.shape(measurement.values) != (size,):
-            return f"{measurement.name}: shape {np.shape(measurement.values)}, expected ({size},)"
+        if shape != (size,):
+            return f"{name}: shape {shape}, expected ({size},)"
         if not (np.abs(measurement.values) <= LARGEST).all():  # false for NaN, too
-            return f"{measurement.name}: not finite in single precision"
+            return f"{name}: not finite in single precision"
         return ""
+
+    def _view(self, measurement: Measurement) -> Float32:
+        """Embedding (1, E_i) of an image: the one it brought, if this model made it, or a new one."""
+        encoded = measurement.encoded
+        if encoded is not None and encoded.bundle_id == self.model.bundle_id:
+            return np.asarray(encoded.embedding, np.float32)[None]
+        return self.model.encode_image(measurement.name, np.asarray(measurement.values, np.uint8)[None])
 
     def _closer(self, stamp: int, other: int, k: int) -> bool:
         """Of several measurements at one instant the one nearest to it counts, of two as near the later."""
@@ -198,6 +228,7 @@ class LatentFilter:
             except BackendError:  # once, by name; the next call goes on without these measurements
                 self.outcomes["invalid"] += len(instant.measured)
                 instant.measured.clear()
+                instant.views.clear()
                 self._clean = max(self._clean, k - 1)
                 raise
         self._clean = max(self._clean, until)
@@ -208,19 +239,21 @@ class LatentFilter:
             return instant.prior
         observation, mask, age = self._merge(instant, k)
         if instant.embedding is None:
-            instant.embedding = self.model.encode(observation, mask, age)
+            state = self.model.encode(observation, mask, age)
+            instant.embedding = self.model.join(state, instant.views) if self._shapes else state
         corrected: Float32 = self.model.posterior(instant.prior[None], instant.embedding, mask)[0]
         return corrected
 
     def _merge(self, instant: _Instant, k: int) -> tuple[Float32, Float32, Float32]:
         """Everything measured for one instant as (1, O), (1, M), (1, M)."""
-        count = len(self.contract.observations)
+        count = len(self.contract.modalities)
         observation = np.zeros((1, self.contract.observation_size), np.float32)
         mask, age = np.zeros((1, count), np.float32), np.zeros((1, count), np.float32)
-        for i, item in enumerate(self.contract.observations):
-            measurement = instant.measured.get(item.name)
+        for i, name in enumerate(self.contract.modalities):
+            measurement = instant.measured.get(name)
             if measurement is not None:
-                observation[0, self._slices[item.name]] = measurement.values
+                if name in self._slices:
+                    observation[0, self._slices[name]] = measurement.values
                 mask[0, i] = 1.0
                 age[0, i] = self.grid.age(measurement.stamp, k)
         return observation, mask, age

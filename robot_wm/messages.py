@@ -26,12 +26,22 @@ class JointState:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """What an image became in the background: its `embedding` (E_i,) by the bundle `bundle_id`."""
+
+    embedding: FloatArray
+    bundle_id: str
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """One observation of the contract, validated: `values` (size,) in SI units, in the contract's order."""
+    """One observation of the contract, validated: `values` (size,) in SI units, in the contract's order; of an image its pixels
+    (height, width, channels) uint8, and its embedding where it is encoded already."""
 
     name: str
     stamp: int
-    values: FloatArray
+    values: FloatArray | NDArray[np.uint8]
+    encoded: Encoded | None = None
 
 
 @dataclass(frozen=True)

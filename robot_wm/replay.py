@@ -110,7 +110,7 @@ def replay(bags: Sequence[Path | str], model: Model, protocol: Protocol | None =
 
 def filter_episode(model: Model, episode: Episode) -> Filtered:
     """Filter a whole episode from the bundle's initial latent, as the robot does."""
-    embeddings = model.encode(episode.observation, episode.mask, episode.age)
+    embeddings = embed(model, episode)
     latent = model.initial_latent[None]
     priors, posteriors = [], []
     for k in range(len(episode)):
@@ -119,6 +119,21 @@ def filter_episode(model: Model, episode: Episode) -> Filtered:
         posteriors.append(latent)
         latent = model.prior(latent, episode.action[k : k + 1])
     return Filtered(episode, np.concatenate(priors), np.concatenate(posteriors))
+
+
+def embed(model: Model, episode: Episode) -> Float32:
+    """Embeddings (T, E) of everything that was measured for each instant."""
+    state, images = model.encode(episode.observation, episode.mask, episode.age), model.bundle.contract.images
+    if not images:
+        return state
+    views: dict[str, Float32] = {}
+    for item, pixels, mask in zip(images, episode.images, episode.mask[:, -len(images) :].T, strict=True):
+        seen = np.flatnonzero(mask)
+        parts = [model.encode_image(item.name, pixels[k : k + 1]) for k in seen.tolist()]
+        if parts:
+            views[item.name] = np.zeros((len(episode), parts[0].shape[1]), np.float32)
+            views[item.name][seen] = np.concatenate(parts)
+    return model.join(state, views)
 
 
 def innovations(model: Model, filtered: Filtered) -> dict[str, FloatArray]:
@@ -153,11 +168,12 @@ def nearest(stamps: Index, wanted: Index) -> Index:
 
 
 def start_latents(model: Model, filtered: Filtered, rows: dict[str, Series], starts: Index, instants: Index) -> Float32:
-    """Posteriors (S, L) at the start instants (S,), corrected by measurements stamped up to the starts [ns] alone."""
+    """Posteriors (S, L) at the start instants (S,), corrected by measurements stamped up to the starts [ns] alone; images of the
+    start's own instant are left out, for they come later."""
     contract, episode = model.bundle.contract, filtered.episode
     clock = Grid(contract.model_hz, episode.start)
     observation = np.zeros((len(starts), contract.observation_size))
-    mask, age = np.zeros((2, len(starts), len(contract.observations)))
+    mask, age = np.zeros((2, len(starts), len(contract.modalities)))
     for m, (name, part) in enumerate(contract.slices().items()):
         series = rows[name]
         for i, (start, k) in enumerate(zip(starts.tolist(), instants.tolist(), strict=True)):
@@ -167,6 +183,7 @@ def start_latents(model: Model, filtered: Filtered, rows: dict[str, Series], sta
                 observation[i, part] = series.values[row]
                 mask[i, m], age[i, m] = 1.0, clock.age(int(series.stamps[row]), k)
     embedding = model.encode(*(x.astype(np.float32) for x in (observation, mask, age)))
+    embedding = model.join(embedding, {}) if contract.images else embedding
     return model.posterior(filtered.priors[instants], embedding, mask.astype(np.float32))
 
 

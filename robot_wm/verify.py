@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robot_wm.backend import Float32, Model
-from robot_wm.bundle import GRAPHS, Bundle
+from robot_wm.bundle import Bundle, graphs_for
 from robot_wm.contract import Contract
 from robot_wm.errors import BackendError, BundleError
 
@@ -22,7 +24,8 @@ TOLERANCES = {"cpu": 1e-3, "cuda": 1e-2, "tensorrt": 5e-2, "openvino": 5e-2}
 EXACT = 1e-3  # up to this tolerance the same rollouts must become elites
 CHOSEN = ("next_mean", "next_std", "best")  # outputs of `refine` that depend on which rollouts are elites
 
-Golden = dict[str, tuple[dict[str, Float32], dict[str, Float32]]]  # graph → (inputs, outputs)
+Array = NDArray[np.float32] | NDArray[np.uint8]
+Golden = dict[str, tuple[dict[str, Any], dict[str, Any]]]  # graph → (inputs, outputs), each by name
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,10 @@ def read_golden(bundle: Bundle) -> Golden:
     file = bundle.path / "golden.npz"
     try:
         with np.load(file) as archive:
-            arrays = {key: np.asarray(archive[key], np.float32) for key in archive.files}
+            arrays = {key: as_fed(archive[key]) for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise BundleError(f"{file}: cannot be read: {error}; export the bundle again") from error
-    golden: Golden = {name: ({}, {}) for name in GRAPHS}
+    golden: Golden = {name: ({}, {}) for name in graphs_for(bundle.contract)}
     for key, value in arrays.items():
         graph, side, name = (*key.split("/"), "", "")[:3]
         if graph not in golden or side not in ("in", "out"):
@@ -95,7 +98,12 @@ def write_golden(directory: Path, golden: Golden) -> None:
     for graph, (inputs, outputs) in golden.items():
         arrays.update({f"{graph}/in/{name}": value for name, value in inputs.items()})
         arrays.update({f"{graph}/out/{name}": value for name, value in outputs.items()})
-    np.savez(directory / "golden.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(directory / "golden.npz", **arrays)
+
+
+def as_fed(values: NDArray[Any]) -> Array:
+    """Numbers as a graph takes them: images are bytes, everything else is in single precision."""
+    return values if values.dtype == np.uint8 else np.asarray(values, np.float32)
 
 
 def largest_error(expected: Float32, got: Float32, wraps: list[int] | None = None) -> float:

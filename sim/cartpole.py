@@ -19,8 +19,8 @@ CONTRACT = HERE / "contracts" / "cartpole_swingup.yaml"
 class CartpoleSwingup:
     """A cart on a rail swings its pole up and keeps it there. Physics, reward and start as in the suite's task."""
 
-    def __init__(self) -> None:
-        self.contract = load_contract(CONTRACT)
+    def __init__(self, contract: Path = CONTRACT) -> None:
+        self.contract = load_contract(contract)
         self.model = mujoco.MjModel.from_xml_path(str(MODEL))
         self.data = mujoco.MjData(self.model)
         self.control_dt = float(self.model.opt.timestep)

@@ -1,6 +1,7 @@
 """A closed loop in one process on a virtual clock: the runtime's own filter, planner and safety filter against a task.
 
-Deterministic per seed. Perception may be late, jittery or lost and commands may take effect late, as `Disturbance` says.
+Deterministic per seed. Perception may be late, jittery or lost and commands may take effect late, as `Disturbance` says. Images are
+as late as the contract expects, unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from robot_wm.backend import Model
 from robot_wm.bags.types import Info
 from robot_wm.bags.writer import BagWriter
 from robot_wm.contract import Contract
+from robot_wm.contract_images import ImageObservation
 from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, FloatArray, JointState, Measurement, Plan
@@ -25,7 +27,7 @@ from robot_wm.safety import SafetyFilter
 from robot_wm.search import Search
 from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
 from sim.plant_joints import JointReader
-from sim.tasks import STATE_TOPIC, Task
+from sim.tasks import STATE_TOPIC, SeeingTask, Task
 
 START = 1_000 * NS_PER_S  # of the virtual clock: a stamp of zero means "not stamped" in ROS
 FOREVER_S = 1e9  # lockstep plans from any latent, however old: seeing what then happens is what it is for
@@ -35,11 +37,14 @@ FOREVER_S = 1e9  # lockstep plans from any latent, however old: seeing what then
 class Disturbance:
     """What goes wrong on purpose; times in seconds."""
 
-    perception_delay_s: float = 0.0  # from capture to arrival
+    perception_delay_s: float = 0.0  # from capture to arrival, of all but images
     jitter_s: float = 0.0  # standard deviation of that delay
     dropout: float = 0.0  # chance that a reading never arrives
     actuation_delay_s: float = 0.0  # from sending a command to its effect
     planning_delay_s: float = 0.0  # from the latent that is planned from to the plan
+    image_delay_s: float | None = None  # of images, from capture to arrival; None: the contract's delay_s
+    image_jitter_s: float = 0.0
+    image_dropout: float = 0.0
 
 
 class Agent(Protocol):
@@ -216,6 +221,7 @@ def run_episode(
     """
     disturbance = disturbance or Disturbance()
     link = _Link(disturbance, seed)
+    cameras = [_Camera(task, item, disturbance, seed + i) for i, item in enumerate(task.contract.images)]
     joints = JointReader(task)
     safety = SafetyFilter(task.contract)
     grid = Grid(1.0 / task.control_dt)
@@ -231,6 +237,11 @@ def run_episode(
         state, pose = _joint_state(joints, now), Measurement("qpos", now, task.qpos())
         for measurement in link.arrivals(readings, now):
             agent.observe(measurement, now)
+        for camera in cameras:
+            for image in camera.arrivals(n, now):
+                agent.observe(image, now)
+                if writer is not None:
+                    writer.write(camera.topic, image, now)
         checked = safety.filter(agent.request(now), state, now, task.control_dt)
         clips += checked.clipped
         applied = Applied(now, checked.values, "plan")
@@ -256,29 +267,66 @@ def with_actuation_delay(contract: Contract, delay_s: float) -> Contract:
     return replace(contract, action=replace(contract.action, delay_s=delay_s))
 
 
+class _Delayed:
+    """Measurements on their way: late, jittery, or lost."""
+
+    def __init__(self, rng: np.random.Generator, delay_s: float, jitter_s: float, dropout: float) -> None:
+        self._rng = rng
+        self._delay, self._jitter, self._dropout = delay_s, jitter_s, dropout
+        self._queue: list[tuple[int, int, Measurement]] = []
+        self._count = 0
+
+    def send(self, readings: list[Measurement], now: int) -> None:
+        """Put readings on their way, together."""
+        lost = self._rng.random() < self._dropout
+        late = self._delay + self._jitter * self._rng.standard_normal()
+        arrival = now + round(max(late, 0.0) * NS_PER_S)
+        for reading in () if lost else readings:
+            self._count += 1
+            heapq.heappush(self._queue, (arrival, self._count, reading))
+
+    def arrived(self, now: int) -> list[Measurement]:
+        """Those that have arrived by `now`, in order of arrival, once."""
+        result = []
+        while self._queue and self._queue[0][0] <= now:
+            result.append(heapq.heappop(self._queue)[2])
+        return result
+
+
+class _Camera:
+    """One camera of a task: free-running from a moment of its own, its images as late as the disturbance or the contract says."""
+
+    def __init__(self, task: Task, item: ImageObservation, disturbance: Disturbance, seed: int) -> None:
+        rng = np.random.default_rng([seed, 2])
+        delay = item.delay_s if disturbance.image_delay_s is None else disturbance.image_delay_s
+        self.topic = item.topic
+        self._task = cast("SeeingTask", task)
+        self._name = item.name
+        self._period = max(1, round(1.0 / (item.rate_hz * task.control_dt))) if item.rate_hz else 1  # control steps
+        self._first = int(rng.integers(self._period))
+        self._way = _Delayed(rng, delay, disturbance.image_jitter_s, disturbance.image_dropout)
+
+    def arrivals(self, step: int, now: int) -> list[Measurement]:
+        """Take a picture if it is time, and return those that have arrived by `now`."""
+        if step % self._period == self._first:
+            self._way.send([self._task.capture(self._name, now)], now)
+        return self._way.arrived(now)
+
+
 class _Link:
     """What lies between plant and computer: delays, jitter and loss, drawn from the episode's seed."""
 
     def __init__(self, disturbance: Disturbance, seed: int) -> None:
         self._disturbance = disturbance
-        self._rng = np.random.default_rng([seed, 1])
-        self._queue: list[tuple[int, int, Measurement]] = []
+        rng = np.random.default_rng([seed, 1])
+        self._way = _Delayed(rng, disturbance.perception_delay_s, disturbance.jitter_s, disturbance.dropout)
         self._sent: deque[tuple[int, FloatArray]] = deque()
         self._held: FloatArray | None = None
-        self._count = 0
 
     def arrivals(self, readings: list[Measurement], now: int) -> list[Measurement]:
         """Put the new readings on their way and return those that have arrived by `now`, in order of arrival."""
-        lost = self._rng.random() < self._disturbance.dropout
-        late = self._disturbance.perception_delay_s + self._disturbance.jitter_s * self._rng.standard_normal()
-        arrival = now + round(max(late, 0.0) * NS_PER_S)
-        for reading in () if lost else readings:
-            self._count += 1
-            heapq.heappush(self._queue, (arrival, self._count, reading))
-        result = []
-        while self._queue and self._queue[0][0] <= now:
-            result.append(heapq.heappop(self._queue)[2])
-        return result
+        self._way.send(readings, now)
+        return self._way.arrived(now)
 
     def effective(self, applied: Applied, now: int) -> FloatArray:
         """Send a command and return the one that has effect over the control step from `now` on."""

@@ -10,7 +10,7 @@ from robot_wm.messages import FloatArray, Measurement
 from sim.names import unknown_task
 
 ALIASES = {"reacher_easy": "dmc:reacher-easy"}
-OWN = ("cartpole_swingup",)
+OWN = ("cartpole_swingup", "cartpole_camera")
 STATE_TOPIC = "sim_state"  # generalised positions, recorded for the video alone
 
 
@@ -33,7 +33,7 @@ class Task(Protocol):
         ...
 
     def read(self, stamp: int = 0) -> list[Measurement]:
-        """Every observation of the contract, now, with the given stamp [ns]."""
+        """Every observation of the contract but its images, now, with the given stamp [ns]."""
         ...
 
     def run_on(self) -> None:
@@ -45,8 +45,16 @@ class Task(Protocol):
         ...
 
 
+class SeeingTask(Task, Protocol):
+    """A task whose contract has images."""
+
+    def capture(self, name: str, stamp: int) -> Measurement:
+        """The contract's image `name`, now: pixels (H, W, C). Raises RunError where nothing can be drawn."""
+        ...
+
+
 def make_task(name: str) -> Task:
-    """Build a task: `cartpole_swingup`, or any state-based task of the DeepMind Control Suite as `dmc:<domain>-<task>`.
+    """Build a task: one of our own (`OWN`), or any state-based task of the DeepMind Control Suite as `dmc:<domain>-<task>`.
 
     Raises:
         RunError: no such task (naming the nearest ones), or dm_control is not installed.
@@ -56,6 +64,10 @@ def make_task(name: str) -> Task:
         from sim.cartpole import CartpoleSwingup
 
         return CartpoleSwingup()
+    if name == "cartpole_camera":
+        from sim.cartpole_camera import CartpoleCamera
+
+        return CartpoleCamera()
     if name.startswith("dmc:"):
         from sim.dmc import SuiteTask
 

@@ -20,11 +20,11 @@ from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.errors import BagError, RobotWmError, RunError
 from robot_wm.messages import FloatArray
 from robot_wm.timebase import NS_PER_S
+from sim.camera import open_renderer
 from sim.tasks import STATE_TOPIC, Task, make_task
 
 WIDTH, HEIGHT, RATE = 480, 320, 25  # pixels, frames per second
 LONGEST_S = 60.0
-SHADOW_MAP = 1024  # a software renderer spends most of its time on shadows
 ENCODING = ["-crf", "30", "-preset", "veryfast", "-movflags", "+faststart"]
 TIMEOUT_S = 180.0
 
@@ -78,15 +78,7 @@ def render(task: Task, stamps: NDArray[np.int64], qpos: FloatArray) -> Iterator[
     import mujoco
 
     model: Any = task.model
-    model.vis.quality.shadowsize = SHADOW_MAP
-    data = mujoco.MjData(model)
-    try:
-        renderer = mujoco.Renderer(model, HEIGHT, WIDTH)
-    except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:  # PyOpenGL raises any of them
-        platform = os.environ.get("MUJOCO_GL", "the default")
-        raise RunError(f"OpenGL ({platform}) cannot draw here: {error}; install libegl1 or set MUJOCO_GL") from error
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    renderer, data = open_renderer(model, HEIGHT, WIDTH), mujoco.MjData(model)
     end = min(int(stamps[-1]), int(stamps[0]) + round(LONGEST_S * NS_PER_S))
     moments = np.arange(int(stamps[0]), end + 1, NS_PER_S // RATE)
     with renderer:

@@ -20,10 +20,12 @@ from robot_wm.actions import denormalise, normalise
 from robot_wm.bags import grid
 from robot_wm.bags.align_report import AlignReport, describe
 from robot_wm.bags.episodes import Span, cut_gaps, cut_idle, event_spans
+from robot_wm.bags.image_series import ImageSeries, delays, nearest, read_images
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.bags.series import Policy, Series
 from robot_wm.contract import Contract, Observation
 from robot_wm.errors import BagError, ContractError
+from robot_wm.images import Pixels
 from robot_wm.messages import Event, FloatArray
 from robot_wm.timebase import NS_PER_S, Grid
 
@@ -48,7 +50,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode on the grid `start + k * step` (T instants); float32 throughout, O raw components, M observations, A actions.
+    """One episode on the grid `start + k * step` (T instants); float32 throughout (but for images), O raw components, M modalities
+    (observations, then images), A actions.
 
     The last row's step has not happened: its action and reward repeat the row before.
     """
@@ -64,6 +67,8 @@ class Episode:
     events: tuple[Event, ...]
     terminal: bool  # ended by a failure: no value beyond the last row
     source: str
+    images: tuple[Pixels, ...] = ()  # of each image (T, H, W, C) uint8 the nearest one; 0 where masked
+    delays: tuple[FloatArray, ...] = ()  # of each image (N,) from capture to arrival [s]
 
     def __len__(self) -> int:
         return len(self.observation)
@@ -77,6 +82,7 @@ class _Streams:
     action: Series  # values normalised, stamps of effect
     reward: Series | None
     driven: NDArray[np.bool_]  # by action row: whether a motor followed
+    images: tuple[ImageSeries, ...]
 
 
 def align(bag: Bag | Path | str, contract: Contract, options: Options | None = None) -> list[Episode]:
@@ -100,7 +106,7 @@ def align_with_report(
     options = options or Options()
     if bag.contract is not None and not options.any_contract:
         contract.require_same(bag.contract, f"{bag.path}")
-    streams = _read(bag, contract, options.policy)
+    streams = _read(bag, contract, options.policy, with_images=True)
     events = tuple(bag.events())
     episodes: list[Episode] = []
     notes: dict[str, int] = {}
@@ -110,7 +116,8 @@ def align_with_report(
             notes[reason] = notes.get(reason, 0) + 1
         else:
             episodes.append(episode)
-    named = {o.name: s for o, s in zip(contract.observations, streams.observations, strict=True)}
+    every = (*streams.observations, *(images.series for images in streams.images))
+    named = dict(zip(contract.modalities, every, strict=True))
     report = describe(str(bag.path), named, streams.action, streams.reward, episodes, notes)
     if not episodes:
         raise BagError(f"{bag.path}: no episode of two model steps or more in it ({report.reasons() or 'it is empty'})")
@@ -130,8 +137,8 @@ def read_action(bag: Bag, contract: Contract, policy: Policy | None = None) -> t
 
 
 def measurements(bag: Bag, contract: Contract, policy: Policy | None = None) -> dict[str, Series]:
-    """Every measurement as it was recorded, by observation, off the grid; raises as `align_with_report`."""
-    streams = _read(bag, contract, policy or Policy())
+    """Every measurement as it was recorded, by observation (not images), off the grid; raises as `align_with_report`."""
+    streams = _read(bag, contract, policy or Policy(), with_images=False)
     return {o.name: series for o, series in zip(contract.observations, streams.observations, strict=True)}
 
 
@@ -146,7 +153,7 @@ def tensor_columns(contract: Contract) -> dict[str, slice]:
     return columns
 
 
-def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
+def _read(bag: Bag, contract: Contract, policy: Policy, with_images: bool) -> _Streams:
     action, relabel = contract.action, contract.reward.function
     if not relabel and contract.reward.topic and bag.find(contract.reward.topic) is None:
         there = ", ".join(bag.topics) or "none"
@@ -154,7 +161,7 @@ def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
             f"{bag.path}: no reward topic {contract.reward.topic!r}; there are {there}; name a reward.function in the "
             "contract, or set reward.topic to '' to learn the motion alone"
         )
-    bag.load([name for name in contract.topics() if bag.find(name) is not None])
+    bag.load([name for name in contract.numeric_topics() if bag.find(name) is not None])
     columns = tensor_columns(contract)
 
     def read(item: Observation) -> Series:
@@ -172,7 +179,8 @@ def _read(bag: Bag, contract: Contract, policy: Policy) -> _Streams:
         reward = bag.read_tensor(contract.reward.topic, slice(0, 1), ("reward",), policy)
     # Zero effort is what an unpowered motor gives; an unpowered motor has no position or velocity command at all.
     driven = np.ones(len(sent), bool) if action.mode == "effort" else bag.driven(topic)[sent.rows]
-    return _Streams(tuple(read(item) for item in contract.observations), effect, reward, driven)
+    images = tuple(read_images(bag, item) for item in contract.images if with_images)
+    return _Streams(tuple(read(item) for item in contract.observations), effect, reward, driven, images)
 
 
 def _spans(streams: _Streams, events: tuple[Event, ...], options: Options) -> list[Span]:
@@ -191,7 +199,8 @@ def _episode(
 ) -> tuple[Episode | None, str]:
     """One span on its grid, or why it cannot be used."""
     inside = [_within(series, span) for series in streams.observations]
-    empty = [o.name for o, s in zip(contract.observations, inside, strict=True) if not len(s)]
+    seen = [_within(images.series, span) for images in streams.images]
+    empty = [name for name, s in zip(contract.modalities, inside + seen, strict=True) if not len(s)]
     if empty:
         return None, f"without {', '.join(empty)}"
     step = Grid(contract.model_hz).step
@@ -213,18 +222,22 @@ def _episode(
     if reward is None:
         return None, "without reward"
     observation, mask, age = _observe(inside, clock, rows)
+    pairs = zip(streams.images, seen, strict=True)
+    images = [nearest(source, series, origin, step, rows) for source, series in pairs]
     return Episode(
         start=origin,
         step=step,
         observation=observation,
-        mask=mask,
-        age=age,
+        mask=np.column_stack([mask, *(_single(there) for _, there, _ in images)]),
+        age=np.column_stack([age, *(_single(ages) for _, _, ages in images)]),
         action=_single(np.concatenate([action, action[-1:]])),
         reward=_single(np.concatenate([reward, reward[-1:]])),
         target=_single(target),
         events=tuple(e for e in events if span.start <= e.stamp <= span.end),
         terminal=span.terminal,
         source=source,
+        images=tuple(pixels for pixels, _, _ in images),
+        delays=tuple(delays(series) for series in seen),
     ), ""
 
 

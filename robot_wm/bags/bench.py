@@ -75,7 +75,7 @@ def _read(path: Path, contract: Contract) -> dict[str, Any]:
     begin = time.perf_counter()
     bag = open_bag(path)
     opened = time.perf_counter()
-    bag.load(contract.topics())
+    bag.load(contract.numeric_topics())
     loaded = time.perf_counter()
     episodes = align(bag, contract)
     aligned = time.perf_counter()

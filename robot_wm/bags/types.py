@@ -5,6 +5,7 @@
 | `joint_states` | sensor_msgs/JointState | |
 | `applied` | sensor_msgs/JointState | only the field of the action mode; frame_id = source, `:off` appended while not driven |
 | `latent`, `task_observation`, `reward` | sensor_msgs/Image 32FC1, height 1 | frame_id = bundle id, or the observation's name |
+| images of the contract | sensor_msgs/Image rgb8 or mono8 | frame_id = the image's name |
 | `plan` | trajectory_msgs/JointTrajectory | frame_id = `plan:<index>:<bundle id>`, row i holds from stamp + time_from_start |
 | `plan_info`, `correction_info` | diagnostic_msgs/DiagnosticArray | one status, `robot_wm/info.py` as key/value pairs |
 | `event`, `state` | std_msgs/Header | frame_id = `kind` or `kind: note` |
@@ -21,6 +22,7 @@ import numpy as np
 
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError
+from robot_wm.images import encoding_of
 from robot_wm.info import CorrectionInfo, PlanInfo, to_pairs
 from robot_wm.messages import Applied, Event, FloatArray, JointState, Latent, Measurement, Plan
 from robot_wm.timebase import NS_PER_S, RosOffset
@@ -107,20 +109,29 @@ def _applied(message: Applied, contract: Contract | None, offset: RosOffset) -> 
 
 def _tensor(stamp: int, values: FloatArray, frame_id: str) -> tuple[Any, int]:
     data = np.ascontiguousarray(values, dtype="<f4").reshape(-1)
-    image = typestore().types[TENSOR](
+    return _image(stamp, frame_id, 1, data.size, "32FC1", data.view(np.uint8)), stamp
+
+
+def _image(stamp: int, frame_id: str, height: int, width: int, encoding: str, data: Any) -> Any:
+    """A sensor_msgs/Image of bytes (height * row,)."""
+    return typestore().types[TENSOR](
         header=_header(stamp, frame_id),
-        height=1,
-        width=data.size,
-        encoding="32FC1",
+        height=height,
+        width=width,
+        encoding=encoding,
         is_bigendian=0,
-        step=4 * data.size,
-        data=data.view(np.uint8),
+        step=data.size // height,
+        data=data,
     )
-    return image, stamp
 
 
 def _measurement(message: Measurement, contract: Contract | None, offset: RosOffset) -> tuple[Any, int]:
-    return _tensor(offset.to_ros(message.stamp), message.values, message.name)
+    stamp, values = offset.to_ros(message.stamp), message.values
+    if values.ndim != 3:
+        return _tensor(stamp, np.asarray(values, np.float32), message.name)
+    pixels = np.ascontiguousarray(values, np.uint8)
+    height, width, _ = pixels.shape
+    return _image(stamp, message.name, height, width, encoding_of(pixels), pixels.reshape(-1)), stamp
 
 
 def _latent(message: Latent, contract: Contract | None, offset: RosOffset) -> tuple[Any, int]:

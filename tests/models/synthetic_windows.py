@@ -51,6 +51,7 @@ class Batch:
     terminal: np.ndarray
     valid: np.ndarray
     rows: np.ndarray
+    images: tuple[np.ndarray, ...] = ()
 
 
 class PendulumWindows:

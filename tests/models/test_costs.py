@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.costs import ReadoutCost, cost_of, joint_limits
-from models.graphs import evaluate, trace
+from models.graphs import SIGNATURES, evaluate, trace
 from models.networks import Sizes
 from models.parity import Draw
 from models.planner_graph import Refine
@@ -67,10 +67,10 @@ def test_the_refinement_graph_has_the_cost_functions_built_in(tmp_path):
     model.probe[-1].bias += 20.0  # whatever it predicts is far beyond the limit
     inputs = Draw(model, wanted, planner, seed=0).inputs("refine")
     modules = {name: Refine(model, planner, 0.99, cost=cost_of(model, c)) for name, c in cases(wanted)}
-    graph = trace("refine", modules["costly"], inputs)
+    graph = trace(SIGNATURES["refine"], modules["costly"], inputs)
     (tmp_path / "refine.onnx").write_bytes(graph.SerializeToString())
     got = Session(tmp_path / "refine.onnx", "cpu").run(**{name: value.numpy() for name, value in inputs.items()})
-    free, costly = (evaluate("refine", modules[name], inputs)["value"] for name in ("free", "costly"))
+    free, costly = (evaluate(SIGNATURES["refine"], modules[name], inputs)["value"] for name in ("free", "costly"))
     np.testing.assert_allclose(got["value"], costly, rtol=1e-4)
     assert costly < free - 5.0
 

@@ -314,7 +314,7 @@ def test_anchored_observations_and_terminations_survive_the_trace(graph):
     contract = make_contract(observations=observations)
     model = make_model(contract).eval()
     module = graph_modules(model, PLANNER, 0.99, terminations=True)[graph]
-    traced = trace(graph, module, Draw(model, contract, PLANNER, seed=0).inputs(graph))
+    traced = trace(SIGNATURES[graph], module, Draw(model, contract, PLANNER, seed=0).inputs(graph))
     for seed in range(1, 4):
         assert (
             parity(graph, traced, contract, golden_sample(Draw(model, contract, PLANNER, seed), graph, module)) < 1e-4

@@ -71,3 +71,42 @@ def test_the_index_is_replaced_as_a_whole(tmp_path):
     fill(store, "a", rows(1, 1.0))
     assert json.loads((tmp_path / "index.json").read_text())["rows"] == 1
     assert not (tmp_path / ".index.json").exists()
+
+
+SHAPE = (2, 3, 1)
+
+
+def see(store, bag, *values, delays=((0.08, 0.1),)):
+    pictures = [np.full((4, *SHAPE), value, np.uint8) for value in values]
+    store.append(
+        bag, [rows(4, float(v)) for v in values], f"/bags/{bag}", ["f"], "h", {"eye": pictures}, [delays] * len(values)
+    )
+
+
+def test_images_lie_beside_their_rows_with_their_delays(tmp_path):
+    store = RowStore(tmp_path, 3, {"eye": SHAPE})
+    see(store, "a", 1, 2)
+    see(store, "b", 3)
+    again = RowStore(tmp_path, 3, {"eye": SHAPE})
+    for found in (store, again):
+        assert found.images["eye"].dtype == np.uint8
+        assert found.images["eye"].shape == (12, *SHAPE)
+        assert found.images["eye"][:, 0, 0, 0].tolist() == [1] * 4 + [2] * 4 + [3] * 4
+        assert found.episodes("b") == [Stored(8, 4, "/bags/b", ((0.08, 0.1),))]
+
+
+def test_images_of_an_append_that_was_killed_are_overwritten(tmp_path):
+    see(RowStore(tmp_path, 3, {"eye": SHAPE}), "a", 1)
+    with (tmp_path / "image_eye.u8").open("ab") as file:
+        file.write(b"half")
+    store = RowStore(tmp_path, 3, {"eye": SHAPE})
+    see(store, "b", 2)
+    assert store.images["eye"][:, 1, 2, 0].tolist() == [1] * 4 + [2] * 4
+
+
+def test_a_store_without_images_is_as_it_was(tmp_path):
+    fill(RowStore(tmp_path, 3), "a", rows(1, 1.0))
+    assert json.loads((tmp_path / "index.json").read_text())["bags"] == {
+        "a": [{"start": 0, "length": 1, "source": "/bags/a"}]
+    }
+    assert {file.name for file in tmp_path.iterdir()} == {"rows.f32", "index.json", "lock"}

@@ -1,6 +1,7 @@
 """The contract: every error names its field, the hash covers what a model depends on and nothing else."""
 
 import copy
+import dataclasses
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bag_tools import robot, robot_data
-from robot_wm.contract import load_contract, parse_contract, tighten
+from robot_wm.contract import Contract, load_contract, parse_contract, tighten
 from robot_wm.contract_calibration import CalibrationEntry
 from robot_wm.errors import ContractError
 
@@ -158,6 +159,8 @@ def test_every_field_is_either_model_facing_or_not():
     tables = {"": data, "observations.": data["observations"][0], "action.": data["action"]}
     fields = {prefix + key for prefix, table in tables.items() for key in table}
     assert fields - known - {"observations", "action", "safety", "reward", "costs", "action.field"} == set()
+    # `images` is absent while it is empty: tests/robot_wm/test_contract_images.py
+    assert {f.name for f in dataclasses.fields(Contract)} - set(data) == {"images"}
 
 
 def test_a_missing_observation_is_a_difference():

@@ -1,0 +1,73 @@
+"""A camera of a MuJoCo scene, drawn without a display (MUJOCO_GL: egl, on a GPU or in software, or osmesa)."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from robot_wm.errors import RunError
+from robot_wm.images import Pixels, Shape
+from robot_wm.messages import FloatArray
+
+SHADOW_MAP = 1024  # a software renderer spends most of its time on shadows
+
+
+def open_renderer(model: Any, height: int, width: int) -> Any:
+    """A mujoco.Renderer without shadows and reflections.
+
+    Raises:
+        RunError: this machine has no OpenGL that can draw without a display.
+    """
+    import mujoco
+
+    model.vis.quality.shadowsize = SHADOW_MAP
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:  # PyOpenGL raises any of them
+        platform = os.environ.get("MUJOCO_GL", "the default")
+        raise RunError(f"OpenGL ({platform}) cannot draw here: {error}; install libegl1 or set MUJOCO_GL") from error
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    atexit.register(_close, weakref.ref(renderer))  # before MuJoCo, registered earlier, ends EGL under it
+    return renderer
+
+
+def _close(renderer: Callable[[], Any]) -> None:
+    found = renderer()
+    if found is not None:
+        found.close()
+
+
+class Camera:
+    """Takes pictures of a scene with one of its cameras; OpenGL is opened with the first one."""
+
+    def __init__(self, model: Any, name: str, shape: Shape) -> None:
+        self._model = model
+        self._name = name
+        self._shape = shape
+        self._renderer: Any = None
+
+    def capture(self, qpos: FloatArray) -> Pixels:
+        """What it sees (H, W, C) at these generalised positions; the scene's own state is not touched, so physics is not either.
+
+        Raises:
+            RunError: as `open_renderer`.
+        """
+        import mujoco
+
+        height, width, channels = self._shape
+        if self._renderer is None:
+            self._renderer = open_renderer(self._model, height, width)
+            self._data = mujoco.MjData(self._model)
+        self._data.qpos[:] = qpos
+        mujoco.mj_forward(self._model, self._data)
+        self._renderer.update_scene(self._data, camera=self._name)
+        pixels = self._renderer.render()
+        if channels == 1:
+            pixels = pixels.mean(axis=2, keepdims=True)
+        return np.array(pixels, np.uint8)

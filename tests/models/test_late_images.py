@@ -1,0 +1,172 @@
+"""Training meets images as the robot does: rollouts start without the newest ones, and the filter has them later."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.late_images import arrived, draw_quantile, draw_shift
+from models.losses import draw_noise, roll_out
+from models.train import Trainer, burn_in_for, config_for, delays_for, draw_sequence
+from robot_wm.errors import RunError
+from seeing import EYE, WRIST, SeeingWindows, seeing_contract, seeing_model
+from synthetic_windows import PendulumWindows, pendulum_contract
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make(batch=6, **changes):
+    """Contract: 20 Hz, an image every second step, 0.1 s late: two steps."""
+    model, contract = seeing_model(), seeing_contract()
+    config = replace(config_for(contract, drop=0.0, cold=0.0, shift=0.0, **changes), batch=batch)
+    sequence = draw_sequence(SeeingWindows(episodes=4), np.random.default_rng(0), config)
+    return model, config.loss, sequence, draw_noise(model, config.loss, batch, generator())
+
+
+def by_hand(model, sequence, until, last=None, late=2.0):
+    """The filter's posterior at the instant `until`, image by image; at `last` those younger than `late` are not there yet."""
+    latent = model.initial_latent.expand(sequence.mask.shape[1], -1)
+    for t in range(until + 1):
+        if t:
+            latent = model.prior(latent, sequence.action[t - 1])
+        mask = sequence.mask[t].clone()
+        if last is not None:
+            mask[:, 2] *= (last - t + sequence.age[t, :, 2] >= late).float()
+        view = model.encode_image("eye", sequence.images[0][t])
+        embedding = model.join(model.encode(sequence.observation[t], mask, sequence.age[t]), [view], mask)
+        latent = model.posterior(latent, embedding, mask)
+    return latent
+
+
+def test_a_rollout_starts_from_what_is_known_by_then():
+    model, loss, sequence, noise = make()
+    rollout = roll_out(model, loss, sequence, noise)
+    assert torch.allclose(rollout.latents[0], by_hand(model, sequence, loss.burn_in, last=loss.burn_in), atol=1e-5)
+    assert not torch.allclose(rollout.latents[0], by_hand(model, sequence, loss.burn_in), atol=1e-4)
+
+
+def test_its_targets_are_what_the_filter_comes_to_once_every_image_is_there():
+    model, loss, sequence, noise = make()
+    rollout = roll_out(model, loss, sequence, noise)
+    for k in range(loss.horizon):
+        assert torch.allclose(rollout.posteriors[k], by_hand(model, sequence, loss.burn_in + 1 + k), atol=1e-5)
+    prior = model.prior(by_hand(model, sequence, loss.burn_in), sequence.action[loss.burn_in])
+    assert torch.allclose(rollout.priors[loss.burn_in], prior, atol=1e-5)  # where another window will start
+    assert not rollout.posteriors.requires_grad and not rollout.priors.requires_grad
+
+
+def test_pixels_that_are_still_on_their_way_change_no_prediction():
+    model, loss, sequence, noise = make()
+    later = [image.clone() for image in sequence.images]
+    later[0][loss.burn_in - 1 :] = 255  # one step or less before the start
+    before, after = (roll_out(model, loss, sequence._replace(images=tuple(i)), noise) for i in (sequence.images, later))
+    assert torch.equal(before.latents, after.latents)
+    assert not torch.allclose(before.posteriors, after.posteriors)
+
+
+def test_a_dropped_image_is_missing_before_and_after():
+    model, loss, sequence, noise = make()
+    blind = noise._replace(keep=noise.keep * torch.tensor([1.0, 1.0, 0.0]))
+    black = sequence._replace(images=tuple(torch.zeros_like(image) for image in sequence.images))
+    seen, unseen = (roll_out(model, loss, s, blind) for s in (sequence, black))
+    assert torch.equal(seen.latents, unseen.latents)
+
+
+def test_what_is_late_is_told_from_its_age():
+    age = torch.zeros(4, 1, 2)
+    age[:, 0, 1] = torch.tensor([0.0, -0.5, 0.5, 0.4])
+    there = arrived(age, torch.tensor([[1.5]]))
+    assert there[:, 0, 0].tolist() == [1.0] * 4
+    assert there[:, 0, 1].tolist() == [1.0, 1.0, 1.0, 0.0]  # 3, 1.5, 1.5 and 0.4 steps since the capture
+
+
+def test_delays_are_drawn_as_they_were_measured():
+    drawn = draw_quantile((1.0, 2.0, 4.0), 4000, generator())
+    assert drawn.min() >= 1.0
+    assert drawn.max() <= 4.0
+    assert (drawn < 2.0).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert draw_quantile((2.5,), 3, generator()).tolist() == [2.5] * 3
+
+
+def test_shifts_reach_as_far_either_way():
+    shifts = draw_shift((64, 32, 3), 4.0, 2000, generator())
+    assert sorted(set(shifts[:, 0].tolist())) == list(range(-4, 5))
+    assert sorted(set(shifts[:, 1].tolist())) == list(range(-2, 3))
+    assert not draw_shift((64, 32, 3), 0.0, 5, generator()).any()
+
+
+def test_measured_delays_count_and_the_contracts_where_no_bag_tells():
+    contract = seeing_contract(EYE, WRIST)
+    assert delays_for(contract) == ((2.0,), (4.0,))
+    assert delays_for(contract, [[0.05, 0.1], [0.0, 0.0]]) == ((1.0, 2.0), (4.0,))
+
+
+def test_a_window_is_long_enough_for_the_latest_image():
+    contract = seeing_contract(EYE, WRIST)
+    assert burn_in_for(contract, delays_for(contract)) == 8  # 4 steps late, every 4 steps
+    assert config_for(contract).loss.burn_in == 8
+    assert config_for(contract, delays=[[0.1], [0.5]]).loss.burn_in == 14
+    assert config_for(pendulum_contract()).loss.burn_in == 1
+
+
+def test_nothing_more_is_drawn_for_a_robot_without_images():
+    config = config_for(pendulum_contract())
+    noise = draw_noise(seeing_model(pendulum_contract()), config.loss, 4, generator())
+    assert noise.late is None and noise.shifts == ()
+    sequence = draw_sequence(PendulumWindows(episodes=2), np.random.default_rng(0), replace(config, batch=4))
+    assert sequence.images == ()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_image_encoder_learns(fused):
+    contract = seeing_contract()
+    trainer = Trainer(
+        seeing_model(contract), SeeingWindows(episodes=4), replace(config_for(contract), batch=16, fused=fused)
+    )
+    before = [p.detach().clone() for p in trainer.model.image_encoders.parameters()]
+    figures = trainer.update(3)
+    assert all(np.isfinite(list(figures.values())))
+    assert all(not torch.equal(p, q) for p, q in zip(before, trainer.model.image_encoders.parameters(), strict=True))
+    assert set(trainer.evaluate(SeeingWindows(episodes=2), batches=1)) == {
+        "consistency", "probe_error", "reward_error", "value_error",
+    }  # fmt: skip
+
+
+def test_windows_without_any_image_are_learned_from_too():
+    class Blind(SeeingWindows):
+        def sample(self, rng, batch, length):
+            drawn = super().sample(rng, batch, length)
+            drawn.mask[..., 2] = 0.0
+            return drawn
+
+    contract = seeing_contract()
+    trainer = Trainer(seeing_model(contract), Blind(episodes=2), replace(config_for(contract), batch=8))
+    assert all(np.isfinite(list(trainer.update(1).values())))
+
+
+def test_shapes_of_the_noise():
+    _, loss, _, noise = make(batch=5)
+    assert noise.late.shape == (5, 1)
+    assert noise.shifts[0].shape == (5, 2)
+    assert noise.keep.shape == (loss.burn_in + 1, 5, 3)
+
+
+def test_a_checkpoint_tells_how_late_images_were(tmp_path):
+    contract = seeing_contract()
+    expected, late = config_for(contract), config_for(contract, delays=[[0.1, 0.3]])
+    trainers = [
+        Trainer(seeing_model(contract), SeeingWindows(episodes=2), replace(c, batch=4)) for c in (expected, late)
+    ]
+    trainers[0].save(tmp_path / "checkpoint.pt")
+    with pytest.raises(RunError, match=r"another configuration: loss.burn_in: 4 != 8; loss.late: \(\(2.0,\),\) != "):
+        trainers[1].load(tmp_path / "checkpoint.pt")
+    trainers[0].load(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_of_a_robot_without_images_says_nothing_of_them(tmp_path):
+    trainer = Trainer(seeing_model(pendulum_contract()), PendulumWindows(episodes=2), config_for(pendulum_contract()))
+    trainer.save(tmp_path / "checkpoint.pt")
+    assert not {"late", "shift"} & set(torch.load(tmp_path / "checkpoint.pt")["config"]["loss"])
