@@ -15,9 +15,16 @@ def evaluate(
     task: Annotated[str, typer.Option(help="Task; default: the one the bundle's contract names.")] = "",
     episodes: Annotated[int, typer.Option(help="Episodes, with seeds --seed, --seed + 1, ...", min=1)] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
-    perception_delay_ms: Annotated[float, typer.Option(help="From capture to arrival [ms].", min=0)] = 0.0,
+    perception_delay_ms: Annotated[
+        float, typer.Option(help="From capture to arrival, of all but images [ms].", min=0)
+    ] = 0.0,
     jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
     dropout: Annotated[float, typer.Option(help="Chance that a reading never arrives [0..1].", min=0, max=1)] = 0.0,
+    image_delay_ms: Annotated[
+        float | None, typer.Option(help="From capture to arrival of an image [ms]; default: the contract's.", min=0)
+    ] = None,
+    image_jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
+    image_dropout: Annotated[float, typer.Option(help="Chance that an image never arrives.", min=0, max=1)] = 0.0,
     actuation_delay_ms: Annotated[float, typer.Option(help="From sending a command to its effect [ms].", min=0)] = 0.0,
     planning_delay_ms: Annotated[
         float, typer.Option(help="From the latent to the plan made from it [ms].", min=0)
@@ -50,8 +57,9 @@ def evaluate(
 
     loaded = load_bundle(bundle)
     disturbance = Disturbance(
-        perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3, planning_delay_ms / 1e3
-    )
+        perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3, planning_delay_ms / 1e3,
+        None if image_delay_ms is None else image_delay_ms / 1e3, image_jitter_ms / 1e3, image_dropout,
+    )  # fmt: skip
     config = {"bundle": bundle.resolve(), "episodes": episodes, "seed": seed, "compensate": compensate}
     config |= {
         "refinements": refinements,
