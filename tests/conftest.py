@@ -13,6 +13,7 @@ from hypothesis import settings
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
+os.environ.setdefault("MUJOCO_GL", "egl")  # before anything imports mujoco, which then chooses how to draw
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in every worker
 LOCK = Path(tempfile.gettempdir(), f"robot_wm-tests-{SESSION}.lock")
 

@@ -1,13 +1,9 @@
 """Every task obeys one interface, and our cart-pole is the suite's."""
 
 import math
-import os
 
 import numpy as np
 import pytest
-
-os.environ.setdefault("MUJOCO_GL", "egl")  # before dm_control chooses a window system
-
 from dm_control import suite
 
 from robot_wm.errors import RunError
