@@ -93,9 +93,8 @@ def cut_power(contract: Contract, bus: str, options: Mapping[str, Any]) -> None:
     """Open the bus and disable it, again and again. Raises BusError with the last reason when that never worked."""
     for attempt in range(ATTEMPTS):
         try:
-            opened = open_bus(bus, contract, **options)
-            opened.disable()
-            opened.close()
+            with contextlib.closing(open_bus(bus, contract, **options)) as opened:
+                opened.disable()
             return
         except BusError:
             if attempt == ATTEMPTS - 1:

@@ -111,11 +111,10 @@ class PosteriorNode(Base):
         model = Model(bundle, self.value("provider"), graphs=GRAPHS)
         contract = bundle.contract
         observation = np.zeros((1, contract.observation_size), np.float32)
-        mask = np.ones((1, len(contract.modalities)), np.float32)
-        views = {i.name: model.encode_image(i.name, np.zeros((1, *i.shape), np.uint8)) for i in contract.images}
+        mask = np.ones((1, len(contract.observations)), np.float32)
         latent = model.initial_latent[None]
         for _ in range(3):  # the first runs of a graph are slow
-            model.posterior(latent, model.join(model.encode(observation, mask, 0 * mask), views), mask)
+            model.posterior(latent, model.encode(observation, mask, 0 * mask), mask)
             model.prior(latent, np.zeros((1, contract.action.size), np.float32))
         return model
 

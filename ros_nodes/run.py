@@ -88,14 +88,6 @@ def _readable(path: Path) -> Bag:
 
 def _contract(stack: Stack) -> Contract:
     """The contract the run is by, checked against the bundle before any process starts."""
-    contract = _given(stack)
-    if contract.images:
-        names = ", ".join(image.name for image in contract.images)
-        raise RunError(f"contract {contract.name}: the nodes take no camera images yet ({names}); `robot-wm eval` does")
-    return contract
-
-
-def _given(stack: Stack) -> Contract:
     contract = load_contract(stack.contract) if stack.contract is not None else None
     if stack.bundle is not None:
         bundle = load_bundle(stack.bundle, contract)

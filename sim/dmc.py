@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -126,7 +125,6 @@ class SuiteTask:
 
 
 def _suite() -> Any:
-    os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         from dm_control import suite
     except ImportError as error:

@@ -39,7 +39,7 @@ def film(bag: Path | str, path: Path | str, task: str = "", seed: int | None = N
     command = [sys.executable, "-m", "sim.video", str(bag), str(path)]
     command += ["--task", task] if task else []
     command += ["--seed", str(seed)] if seed is not None else []
-    environment = {"MUJOCO_GL": "egl", "LP_NUM_THREADS": "1", **os.environ}
+    environment = {"LP_NUM_THREADS": "1", **os.environ}
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)
     except subprocess.TimeoutExpired:
@@ -121,7 +121,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--task", default="", help="name of the task (default: of the bag's contract)")
     parser.add_argument("--seed", type=int, help="seed of the episode (default: what the bag's start mark says, or 0)")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         bag = open_bag(options.bag)
         contract = bag.contract
