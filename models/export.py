@@ -1,6 +1,6 @@
 """From a world model to a bundle: traced graphs, parity against PyTorch, golden samples, and weights for fine-tuning.
 
-Tracing takes half a minute, so a flywheel that exports after every episode keeps a `BundleTemplate`: it puts new weights into the
+Tracing takes a quarter of a minute, so a flywheel that exports after every episode keeps a `BundleTemplate`: it puts new weights into the
 graphs that were traced once. Graphs are self-contained files (any ONNX tool opens one), at the price of holding the weights that
 several graphs share more than once.
 """
@@ -96,7 +96,7 @@ class BundleTemplate:
         discount: float | None = None,
         terminations: bool = False,
     ) -> BundleTemplate:
-        """Trace every graph of a world model; takes half a minute, needs no particular weights."""
+        """Trace every graph of a world model; takes a quarter of a minute, needs no particular weights."""
         manifest = Manifest(
             name="",
             family=FAMILY,
@@ -111,8 +111,7 @@ class BundleTemplate:
         draw = Draw(model, contract, manifest.planner, seed=0)
         cost = cost_of(model, contract)
         modules = graph_modules(model, manifest.planner, manifest.discount, terminations, cost)
-        known = signatures(contract)
-        graphs = {name: trace(known[name], module, draw.inputs(name)) for name, module in modules.items()}
+        graphs = trace(signatures(contract), modules, {name: draw.inputs(name) for name in modules})
         for name, graph in graphs.items():
             onnx.helper.set_model_props(graph, _metadata(name, contract, terminations))
         return cls(contract, manifest, terminations, graphs)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.utils
 import torch
 from onnxscript import opset18 as op
 from torch import Tensor, nn
@@ -123,34 +125,90 @@ def evaluate(signature: Signature, module: nn.Module, inputs: dict[str, Tensor])
     return dict(zip(signature.outputs, results, strict=True))
 
 
-def trace(signature: Signature, module: nn.Module, inputs: dict[str, Tensor]) -> onnx.ModelProto:
-    """Trace a graph's module on example inputs (batch of two or more where it is free).
+class _Together(nn.Module):
+    """Several graphs' modules as one: all their inputs in a row, all their outputs."""
 
-    Initialisers keep the names of the module's parameters, so that `reweight` finds them. Nothing of this machine (paths,
-    stack traces) stays in the graph: equal weights give equal bytes.
+    def __init__(self, known: Mapping[str, Signature], modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.graphs = nn.ModuleDict(modules)
+        self.counts = [len(known[name].inputs) for name in modules]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        rest, outputs = list(inputs), []
+        for module, count in zip(self.graphs.values(), self.counts, strict=True):
+            result = module(*rest[:count])
+            outputs += [result] if isinstance(result, Tensor) else result
+            rest = rest[count:]
+        return tuple(outputs)
+
+
+def trace(
+    known: Mapping[str, Signature], modules: Mapping[str, nn.Module], inputs: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, onnx.ModelProto]:
+    """Trace graphs on example inputs (a batch of two or more where it is free), by name.
+
+    They are traced together and cut apart, since most of the exporter's time does not depend on what it is given. Initialisers
+    keep the names of their module's parameters, so that `reweight` finds them; for that, no two of these may be equal. Nothing
+    of this machine (paths, stack traces) stays in a graph: equal weights give equal bytes.
     """
-    if signature.free is None:
-        batch = torch.export.Dim("N", min=1, max=65536)
-        dynamic: dict[str, Any] | None = {"inputs": tuple({0: batch} for _ in signature.inputs)}
-    else:
-        dims = {key: {0: torch.export.Dim(name, min=2, max=65536)} for key, name in signature.free.items()}
-        dynamic = {key: dims.get(key) for key in signature.inputs} if dims else None
+    dims = {"N": torch.export.Dim("N", min=1, max=65536), "S": torch.export.Dim("S", min=2, max=65536)}
+    arguments, dynamic, ins, outs = [], [], [], []
+    for name in modules:
+        signature = known[name]
+        free = dict.fromkeys(signature.inputs, "N") if signature.free is None else signature.free
+        arguments += [inputs[name][key] for key in signature.inputs]
+        dynamic += [{0: dims[free[key]]} if key in free else None for key in signature.inputs]
+        ins += _edges(name, signature.inputs)
+        outs += _edges(name, signature.outputs)
     with _quiet():
         program = torch.onnx.export(
-            module,
-            tuple(inputs[key] for key in signature.inputs),
+            _Together(known, modules).eval(),
+            tuple(arguments),
             dynamo=True,
             opset_version=OPSET,
-            input_names=signature.inputs,
-            output_names=signature.outputs,
-            dynamic_shapes=dynamic,
+            input_names=ins,
+            output_names=outs,
+            dynamic_shapes={"inputs": tuple(dynamic)},
             custom_translation_table={torch.ops.aten.mish.default: _mish},
             verbose=False,
         )
     assert program is not None  # only the older exporter returns nothing
-    model = program.model_proto
-    model.ir_version = IR_VERSION
+    whole = program.model_proto
+    whole.ir_version = IR_VERSION
+    _strip(whole)
+    cutter = onnx.utils.Extractor(whole)
+    return {name: _cut(cutter, name, known[name], module) for name, module in modules.items()}
+
+
+def _edges(graph: str, keys: tuple[str, ...]) -> list[str]:
+    return [f"{graph}.{key}" for key in keys]
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_buffers(remove_duplicate=False)) | dict(module.named_parameters(remove_duplicate=False))
+
+
+def _cut(cutter: onnx.utils.Extractor, name: str, signature: Signature, module: nn.Module) -> onnx.ModelProto:
+    """One graph of several: edges named as in its signature, initialisers as in its module's parameters, which they equal."""
+    ins, outs = _edges(name, signature.inputs), _edges(name, signature.outputs)
+    model = cutter.extract_model(ins, outs)
     _strip(model)
+    own = {(tuple(x.shape), x.detach().numpy().tobytes()): key for key, x in _tensors(module).items()}
+    names = dict(zip((*ins, *outs), (*signature.inputs, *signature.outputs), strict=True))
+    for tensor in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor)
+        found = own.get((value.shape, value.tobytes())) if value.dtype == np.float32 else None
+        names[tensor.name] = found or f"constant.{tensor.name}"
+    taken = set(names.values())
+    for node in model.graph.node:
+        for edge in node.output:
+            if edge not in names and edge in taken:
+                names[edge] = f"inner.{edge}"
+    for item in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        item.name = names[item.name]
+    for node in model.graph.node:
+        node.input[:] = [names.get(edge, edge) for edge in node.input]
+        node.output[:] = [names.get(edge, edge) for edge in node.output]
     return model
 
 

@@ -47,7 +47,7 @@ class Clock:
 
 @pytest.fixture(scope="module", autouse=True)
 def traced_once():
-    """Tracing takes half a minute and depends on nothing that differs here."""
+    """Tracing takes a while and depends on nothing that differs here."""
     trace, known = BundleTemplate.trace, []
 
     def cached(*arguments):

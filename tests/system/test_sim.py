@@ -32,7 +32,7 @@ from robot_wm.timebase import NS_PER_S
 from ros_nodes.processes import free_domain
 from sim.tasks import make_task
 
-pytestmark = [pytest.mark.ros, pytest.mark.realtime]
+pytestmark = pytest.mark.ros
 SLACK_S = 0.25  # a loaded machine
 SWAPS = int(os.environ.get("ROBOT_WM_SWAPS", "2"))  # of bundles during one run
 
@@ -66,6 +66,7 @@ def said(bag, node):
     return [s.message for _, m in bag.messages("diagnostics") for s in m.status if s.name == node]
 
 
+@pytest.mark.realtime
 def test_killing_planner_and_posterior_leaves_the_motors_safe_and_restarting_them_resumes(robot_wm, patient):
     faults = ["--kill", "planner@1", "--restart", "planner@2", "--kill", "posterior@3.5", "--restart", "posterior@4.7"]
     status, figures, errors = robot_wm("sim", "--bundle", patient, "--seconds", 7, "--no-report", "--json", *faults)
@@ -92,6 +93,7 @@ def test_killing_planner_and_posterior_leaves_the_motors_safe_and_restarting_the
     assert any(text.startswith("no latent for") for text in said(bag, "planner_node"))
 
 
+@pytest.mark.realtime
 def test_the_same_motor_node_drives_the_plant_through_an_emulated_board_on_a_pty(robot_wm, patient):
     status, figures, errors = robot_wm(
         "sim", "--bundle", patient, "--bus", "serial", "--seconds", 5, "--no-report", "--json"
@@ -106,6 +108,7 @@ def test_the_same_motor_node_drives_the_plant_through_an_emulated_board_on_a_pty
     assert np.all(np.diff(joints.stamps) > 0)
 
 
+@pytest.mark.realtime
 def test_a_pulled_cable_is_an_emergency_stop_that_the_run_tells(robot_wm, bundle):
     status, _, errors = robot_wm(
         "sim",
@@ -175,6 +178,7 @@ def test_a_full_disk_ends_the_recording_never_the_robot_and_the_run_fails_saying
     assert not figures["bag"].endswith("salvaged")
 
 
+@pytest.mark.realtime
 def test_bundles_swap_while_running_and_a_tampered_one_is_refused_with_the_reason(bundle, another, program, tmp_path):
     first, second, third = load_bundle(bundle), another("second"), another("third")
     store = ModelStore(tmp_path / "store")
@@ -256,6 +260,7 @@ def test_a_run_that_cannot_start_says_why_in_one_sentence(robot_wm, bundle, tmp_
     assert "is not a bundle" in errors or "not a bundle" in errors
 
 
+@pytest.mark.realtime
 def test_a_robot_without_a_model_is_excited_and_recorded(robot_wm, tmp_path, monkeypatch):
     """`record` needs a contract and a bus; here the bus leads to a plant that we start."""
     socket, path = tmp_path / "plant.sock", tmp_path / "contract.yaml"
