@@ -32,7 +32,7 @@ from ros_nodes.processes import Command, Supervisor
 from ros_nodes.session import Session
 from test_bundle import filler, manifest_for
 
-pytestmark = [pytest.mark.ros, pytest.mark.realtime]
+pytestmark = pytest.mark.ros
 
 
 @pytest.fixture

@@ -108,7 +108,6 @@ def test_the_same_motor_node_drives_the_plant_through_an_emulated_board_on_a_pty
     assert np.all(np.diff(joints.stamps) > 0)
 
 
-@pytest.mark.realtime
 def test_a_pulled_cable_is_an_emergency_stop_that_the_run_tells(robot_wm, bundle):
     status, _, errors = robot_wm(
         "sim",
