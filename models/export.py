@@ -1,8 +1,8 @@
 """From a world model to a bundle: traced graphs, parity against PyTorch, golden samples, and weights for fine-tuning.
 
-Tracing takes a quarter of a minute, so a flywheel that exports after every episode keeps a `BundleTemplate`: it puts new weights into the
-graphs that were traced once. Graphs are self-contained files (any ONNX tool opens one), at the price of holding the weights that
-several graphs share more than once.
+Tracing takes a quarter of a minute, so a flywheel that exports after every episode keeps a `BundleTemplate`: it puts new weights
+into the graphs that were traced once. Graphs are self-contained files (any ONNX tool opens one), at the price of holding the
+weights that several graphs share more than once.
 """
 
 from __future__ import annotations
