@@ -34,7 +34,7 @@ demo: .venv/.demo
 	$(BIN)/robot-wm sim --task cartpole_swingup --bundle models/zoo/cartpole_swingup --seconds $(DEMO_SECONDS) --json
 
 test: lint type
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 setup: .venv/.test
 

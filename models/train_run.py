@@ -18,6 +18,7 @@ from models.export import export_bundle
 from models.networks import sizes_named
 from models.train import TrainConfig, Trainer, config_for, learns_motion_alone, load_bundle_weights, phases_for
 from models.world_model import WorldModel
+from robot_wm.bundle import PlannerDefaults
 from robot_wm.cli import progress
 from robot_wm.contract import Contract, load_contract
 from robot_wm.errors import RunError
@@ -91,6 +92,7 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
             model,
             contract,
             job.out,
+            planner=None if contract.rewarded else PlannerDefaults(horizon=1),  # it cannot plan: spare the tracing
             provenance=_provenance(job, trainer, dataset),
             metrics={"held_out": figures["held_out"], "rows": len(dataset)},
             name=job.name,

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 from models import export, networks
 from models.export import BundleTemplate, export_again, export_bundle, load_world_model
-from models.graphs import SIGNATURES, graph_modules, trace
+from models.graphs import SIGNATURES, trace
 from models.networks import Sizes
-from models.parity import Draw, elite_gap, golden_sample, parity
+from models.parity import Draw, elite_gap, golden_sample
 from models.planner_graph import Refine
 from models.world_model import WorldModel
 from robot_wm.backend import Model
@@ -311,25 +311,6 @@ def test_a_bundle_from_before_there_was_a_jerk_bound_is_refused_where_it_would_p
     ):
         Model(load_bundle(bundle.path), "cpu")
     Model(load_bundle(bundle.path), "cpu", graphs=("prior",))
-
-
-def test_anchored_observations_and_terminations_survive_the_trace():
-    """The one other shape of a model: what is measured is a part of the latent and moves by arithmetic of its own."""
-    joint = {"topic": "j", "names": ["hinge"]}
-    observations = [
-        {"name": "position", "field": "position", "encoding": "angle", "anchored": True, **joint},
-        {"name": "velocity", "field": "velocity", **joint},
-    ]
-    contract = make_contract(observations=observations)
-    model = make_model(contract).eval()
-    modules = graph_modules(model, PLANNER, 0.99, terminations=True)
-    modules = {name: modules[name] for name in ("posterior", "prior", "refine")}
-    draw = Draw(model, contract, PLANNER, seed=0)
-    graphs = trace(SIGNATURES, modules, {name: draw.inputs(name) for name in modules})
-    for seed in range(1, 4):
-        draw = Draw(model, contract, PLANNER, seed)
-        for name, module in modules.items():
-            assert parity(name, graphs[name], contract, golden_sample(draw, name, module)) < 1e-4
 
 
 def test_golden_inputs_leave_no_tie_between_elites(contract):

@@ -1,4 +1,7 @@
-"""A bundle of a robot that sees has one more graph per image, and what it computes is what was trained."""
+"""A bundle of a robot that sees has one more graph per image, and what it computes is what was trained.
+
+Its model has every other part that the one of test_export.py lacks: anchored observations and terminations.
+"""
 
 import json
 
@@ -15,7 +18,7 @@ from robot_wm.errors import BackendError, BundleError
 from robot_wm.verify import read_golden, verify_on_device
 from seeing import EYE, TINY, WRIST, pictures, seeing_contract, seeing_model
 
-CONTRACT = seeing_contract(EYE, WRIST)
+CONTRACT = seeing_contract(EYE, WRIST, anchored=True)
 PLANNER = PlannerDefaults(horizon=2, samples=24, proposals=2, elites=6)
 
 
@@ -23,7 +26,7 @@ PLANNER = PlannerDefaults(horizon=2, samples=24, proposals=2, elites=6)
 def bundle(tmp_path_factory):
     """Made by a template that was traced with other weights."""
     folder = tmp_path_factory.mktemp("export")
-    export_bundle(seeing_model(CONTRACT), CONTRACT, folder / "first", PLANNER)
+    export_bundle(seeing_model(CONTRACT), CONTRACT, folder / "first", PLANNER, terminations=True)
     return BundleTemplate.load(folder / "first").write(seeing_model(CONTRACT, seed=5), folder / "second")
 
 

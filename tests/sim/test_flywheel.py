@@ -48,8 +48,8 @@ class Clock:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def graphs_of_the_released_bundle():
-    """They take any weights of the same size, and tracing others takes a while."""
+def light():
+    """The released bundle's graphs take any weights of the same size, and tracing others takes a while."""
 
     def load(model, contract, planner):
         template = BundleTemplate.load(RELEASED, contract)
@@ -58,6 +58,7 @@ def graphs_of_the_released_bundle():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BundleTemplate, "trace", load)
+        patch.setattr(os, "sched_getaffinity", lambda process: {0})  # other tests need the other cores
         yield
 
 
