@@ -94,19 +94,9 @@ class Base(LifecycleNode):
         return self.get_parameter(name).value
 
     def read_contract(self) -> Contract:
-        """The contract of the `contract` parameter, or of the bundle.
-
-        Raises:
-            RobotWmError: neither is given, or it has camera images, which no node takes in yet.
-        """
+        """The contract of the `contract` parameter, or of the bundle. Raises RobotWmError when neither is given."""
         given = self.value("contract")
-        contract = load_contract(given) if given else self.read_bundle(None).contract
-        if contract.images:
-            names = ", ".join(image.name for image in contract.images)
-            raise RunError(
-                f"contract {contract.name}: the nodes take no camera images yet ({names}); `robot-wm eval` does"
-            )
-        return contract
+        return load_contract(given) if given else self.read_bundle(None).contract
 
     def read_bundle(self, contract: Contract | None) -> Bundle:
         if not self.value("bundle"):
