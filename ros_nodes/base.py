@@ -39,6 +39,7 @@ class Base(LifecycleNode):
         self.broken = ""  # why the process has to end
         self.refused: dict[str, int] = {}  # topic → messages refused
         self.refusal = ""  # the newest reason
+        self.remains: dict[str, object] = {}  # figures to tell when no longer active
         self._refused_at = 0
         self._reported: tuple[bytes, str] | None = None
         self._reported_at = 0
@@ -228,7 +229,7 @@ class Base(LifecycleNode):
         if self.fault:
             return ERROR, self.fault, {}
         if not self.active:
-            return OK, "not active", {}
+            return OK, "not active", self.remains
         level, message, values = self.status()
         if self.refused:
             values = values | {f"refused {topic}": count for topic, count in self.refused.items()}

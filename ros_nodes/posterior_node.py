@@ -101,7 +101,7 @@ class PosteriorNode(Base):
 
     def deactivate(self) -> None:
         self._images.stop()
-        self._send_status(self.status())  # the last figures: what became of every image
+        self.remains = self.status()[2]  # what became of every image
 
     def status(self) -> Status:
         values: dict[str, object] = {"bundle": self._perception.filter.model.bundle_id}

@@ -1,6 +1,6 @@
 """A bundle of a robot that sees, written by hand in a moment: real ONNX graphs whose answers can be worked out on paper.
 
-The latent (4,) is (position, velocity, brightness of the image in [0, 1], 1 where there was one), blended by half with what is measured.
+The latent (4,) is (position, velocity, brightness of the images in [0, 1], 1 after one); half of the innovation corrects it.
 """
 
 import numpy as np
@@ -34,13 +34,19 @@ def graphs(contract):
               ones = Exp(zero)
               embedding = Concat<axis = 1>(column, ones) }}""",
         "posterior": """posterior (float[N,4] prior_latent, float[N,4] embedding, float[N,3] mask) => (float[N,4] latent)
-            <float half = {0.5}>
-            { both = Add(prior_latent, embedding)
-              latent = Mul(both, half) }""",
+            <int64[1] from = {3}, int64[1] to = {4}, int64[1] axis = {1},
+             float[4] always = {0.5, 0.5, 0, 0}, float[4] seen = {0, 0, 0.5, 0.5}>
+            { there = Slice(embedding, from, to, axis)
+              sometimes = Mul(there, seen)
+              gain = Add(sometimes, always)
+              innovation = Sub(embedding, prior_latent)
+              change = Mul(gain, innovation)
+              latent = Add(prior_latent, change) }""",
         "prior": """prior (float[N,4] latent, float[N,1] action) => (float[N,4] next_latent)
-            <float less = {0.9}>
-            { kept = Mul(latent, less)
-              next_latent = Add(kept, action) }""",
+            <float[4] keep = {0.9, 0.9, 1, 1}, float[4] move = {1, 1, 0, 0}>
+            { kept = Mul(latent, keep)
+              moved = Mul(action, move)
+              next_latent = Add(kept, moved) }""",
         "policy": """policy (float[N,4] latent) => (float[N,1] action) <int64[1] last = {1}>
             { action = ReduceMean<keepdims = 1>(latent, last) }""",
         "heads": """heads (float[N,4] latent, float[N,1] action) => (float[N] reward, float[N] value, float[N] disagreement)
@@ -50,7 +56,8 @@ def graphs(contract):
               disagreement = Identity(reward) }""",
         "propose": "propose (float[1,4] latent, float[2,3,1] noise) => (float[2,3,1] proposals) "
         "{ proposals = Tanh(noise) }",
-        "refine": f"""refine (float[1,4] latent, {plan} mean, {plan} std, float[S,3,1] noise, float[2,3,1] proposals, {action}, {weights})
+        "refine": f"""refine (float[1,4] latent, {plan} mean, {plan} std, float[S,3,1] noise,
+            float[2,3,1] proposals, {action}, {weights})
             => ({plan} next_mean, {plan} next_std, {plan} best, {answer}) <int64[1] samples = {{0}}, float half = {{0.5}}>
             {{ drawn = ReduceMean<keepdims = 0>(noise, samples)
               moved = Add(mean, drawn)
@@ -60,7 +67,8 @@ def graphs(contract):
               value = ReduceMean<keepdims = 0>(latent)
               elite_value = Identity(value)
               disagreement = Abs(value) }}""",
-        "readout": """readout (float[N,4] latent) => (float[N,2] observation) <int64[1] from = {0}, int64[1] to = {2}, int64[1] axis = {1}>
+        "readout": """readout (float[N,4] latent) => (float[N,2] observation)
+            <int64[1] from = {0}, int64[1] to = {2}, int64[1] axis = {1}>
             { observation = Slice(latent, from, to, axis) }""",
     }
 
