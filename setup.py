@@ -69,7 +69,15 @@ BENCH_COMMANDS = [
     "planner-ablation = sim.commands:bench_planner_ablation",
 ]
 
-NODES = ["motor_node", "sensor_node", "posterior_node", "planner_node", "recorder_node", "model_sync_node"]
+NODES = [
+    "motor_node",
+    "sensor_node",
+    "camera_node",
+    "posterior_node",
+    "planner_node",
+    "recorder_node",
+    "model_sync_node",
+]
 
 
 def files(*patterns: str) -> list[str]:
@@ -128,6 +136,7 @@ setup(
             "feetech = robot_wm.buses.feetech:FeetechBus",
         ],
         "robot_wm.sensors": ["mujoco = sim.plant_bus:PlantSensors"],
+        "robot_wm.cameras": ["mujoco = sim.plant_camera:PlantCamera"],
         "robot_wm.plants": ["mujoco = sim.plant_bus:PlantControl"],
         "robot_wm.films": ["mujoco = sim.video:film"],
     },

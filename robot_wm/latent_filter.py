@@ -11,6 +11,7 @@ pixels are kept as long as its instant, for the next model.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,18 +110,33 @@ class LatentFilter:
         assert instant.prior is not None and instant.posterior is not None
         return float(np.sqrt(np.mean((instant.posterior - instant.prior) ** 2)))
 
-    def swap(self, model: Model) -> None:
-        """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent. Images
-        are encoded here, one by one; those that it cannot digest count as invalid."""
+    def images(self) -> list[Measurement]:
+        """The images kept, oldest first."""
+        return [instant.measured[name] for instant in self._instants.values() for name in instant.views]
+
+    def swap(self, model: Model, encoded: Iterable[Measurement] | None = None) -> None:
+        """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent.
+
+        Args:
+            encoded: kept images that `model` has encoded in the background; the others are forgotten and counted so. None: encode
+                them here, one by one. Those that it cannot digest count as invalid.
+        """
         self.model = model
         self._base_prior = model.initial_latent
+        known = None if encoded is None else {(image.name, image.stamp): image for image in encoded}
         for instant in self._instants.values():
             instant.embedding = None
             for name in list(instant.views):
+                kept = instant.measured.pop(name)
+                del instant.views[name]
+                image = kept if known is None else known.get((name, kept.stamp))
                 try:
-                    instant.views[name] = self._view(instant.measured[name])
+                    if image is not None:
+                        instant.views[name] = self._view(image)
+                        instant.measured[name] = image
+                    else:
+                        self.outcomes["forgotten"] += 1
                 except BackendError:
-                    del instant.views[name], instant.measured[name]
                     self.outcomes["invalid"] += 1
         self._clean = self._base - 1
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from robot_wm.backend import Model
 from robot_wm.contract import Contract
@@ -10,6 +12,18 @@ from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import Correction, LatentFilter
 from robot_wm.messages import Applied, Latent, Measurement
 from robot_wm.timebase import NS_PER_S, Clock, MonotonicClock
+
+
+def warm_up(model: Model) -> None:
+    """Run every graph of perception a few times: the first runs are slow."""
+    contract = model.bundle.contract
+    observation = np.zeros((1, contract.observation_size), np.float32)
+    mask = np.ones((1, len(contract.modalities)), np.float32)
+    latent = model.initial_latent[None]
+    for _ in range(3):
+        views = {i.name: model.encode_image(i.name, np.zeros((1, *i.shape), np.uint8)) for i in contract.images}
+        embedding = model.join(model.encode(observation, mask, 0 * mask), views)
+        model.prior(model.posterior(latent, embedding, mask), np.zeros((1, contract.action.size), np.float32))
 
 
 class Perception:
@@ -29,9 +43,9 @@ class Perception:
     def applied(self, applied: Applied) -> None:
         self.filter.applied(applied)
 
-    def swap(self, model: Model) -> None:
-        """Continue with another bundle from the kept raw observations."""
-        self.filter.swap(model)
+    def swap(self, model: Model, encoded: Iterable[Measurement] | None = None) -> None:
+        """Continue with another bundle from the kept raw observations, images as in `LatentFilter.swap`."""
+        self.filter.swap(model, encoded)
 
     def observe(
         self, measurements: Sequence[Measurement]

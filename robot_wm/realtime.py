@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import get_native_id
 
 MCL_CURRENT, MCL_FUTURE = 1, 2  # mlockall(2)
 
@@ -74,6 +75,14 @@ def back_to_normal() -> None:
         libc.munlockall()
     gc.unfreeze()
     gc.enable()
+
+
+def step_back(niceness: int = 10) -> None:
+    """Let everything else go before the calling thread, whatever scheduling it has inherited."""
+    if hasattr(os, "sched_setscheduler"):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        thread = get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _granted(refused: list[str], what: str, ask: Callable[[], None]) -> bool:

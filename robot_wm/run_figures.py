@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ def run_figures(bag: Bag, contract: Contract) -> dict[str, Any]:
     figures |= _return(bag, contract, window)
     figures |= _plans(bag, window, seconds)
     figures |= _ticks(bag, contract, window)
+    if contract.images:
+        figures["images"] = {image.name: image_figures(bag, image.name) for image in contract.images}
     return figures
 
 
@@ -39,6 +42,25 @@ def episode_window(bag: Bag) -> Window:
         return bag.start, bag.end
     ends = [e.stamp for e in events if e.kind in ("end", "success", "failure") and e.stamp > starts[-1]]
     return starts[-1], ends[0] if ends else bag.end
+
+
+def image_figures(bag: Bag, name: str) -> dict[str, Any]:
+    """What became of every image that posterior_node received in the whole bag, by its diagnostics.
+
+    `{"received", "applied", "rejected": {reason: images}, "under_way"}`; received is the sum of the others, and once the node was
+    stopped in order nothing is under way.
+    """
+    prefix = f"image {name} "
+    last: list[dict[str, int]] = []  # of each process: one that was started again counts anew
+    for _, values in _diagnostics(bag, "posterior_node"):
+        counts = {k.removeprefix(prefix): int(v) for k, v in values.items() if k.startswith(prefix) and v.isdigit()}
+        if last and counts and counts["received"] >= last[-1]["received"]:
+            last.pop()
+        last += [counts] if counts else []
+    total: Counter[str] = sum(map(Counter, last), Counter())
+    rejected = {k.removeprefix("rejected "): n for k, n in total.items() if k.startswith("rejected ")}
+    under_way = total["received"] - total["applied"] - sum(rejected.values())
+    return {"received": total["received"], "applied": total["applied"], "rejected": rejected, "under_way": under_way}
 
 
 def _return(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
@@ -94,15 +116,19 @@ def _missed(bag: Bag, window: Window) -> int | None:
 
 def _diagnostic(bag: Bag, node: str, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One figure of one node's diagnostics over time: stamps [ns, ROS time] and values."""
-    stamps, values = [], []
+    found = [(stamp, float(values[key])) for stamp, values in _diagnostics(bag, node) if key in values]
+    return np.array([stamp for stamp, _ in found], np.int64), np.array([value for _, value in found], np.float64)
+
+
+def _diagnostics(bag: Bag, node: str) -> list[tuple[int, dict[str, str]]]:
+    """Everything one node said of itself: receive stamps [ns, ROS time] and figures."""
     topic = bag.find("diagnostics")
-    for receive, message in bag.messages(topic.name) if topic is not None else ():
-        for status in message.status:
-            if status.name.rpartition("/")[2] == node:
-                found = [pair.value for pair in status.values if pair.key == key]
-                stamps += [receive] * len(found)
-                values += [float(value) for value in found]
-    return np.array(stamps, np.int64), np.array(values, np.float64)
+    return [
+        (receive, {pair.key: pair.value for pair in status.values})
+        for receive, message in (bag.messages(topic.name) if topic is not None else ())
+        for status in message.status
+        if status.name.rpartition("/")[2] == node
+    ]
 
 
 def _percentile(values: list[float] | list[int], percent: float) -> float | None:

@@ -39,6 +39,7 @@ class Base(LifecycleNode):
         self.broken = ""  # why the process has to end
         self.refused: dict[str, int] = {}  # topic → messages refused
         self.refusal = ""  # the newest reason
+        self.remains: dict[str, object] = {}  # figures to tell when no longer active
         self._refused_at = 0
         self._reported: tuple[bytes, str] | None = None
         self._reported_at = 0
@@ -94,19 +95,9 @@ class Base(LifecycleNode):
         return self.get_parameter(name).value
 
     def read_contract(self) -> Contract:
-        """The contract of the `contract` parameter, or of the bundle.
-
-        Raises:
-            RobotWmError: neither is given, or it has camera images, which no node takes in yet.
-        """
+        """The contract of the `contract` parameter, or of the bundle. Raises RobotWmError when neither is given."""
         given = self.value("contract")
-        contract = load_contract(given) if given else self.read_bundle(None).contract
-        if contract.images:
-            names = ", ".join(image.name for image in contract.images)
-            raise RunError(
-                f"contract {contract.name}: the nodes take no camera images yet ({names}); `robot-wm eval` does"
-            )
-        return contract
+        return load_contract(given) if given else self.read_bundle(None).contract
 
     def read_bundle(self, contract: Contract | None) -> Bundle:
         if not self.value("bundle"):
@@ -238,7 +229,7 @@ class Base(LifecycleNode):
         if self.fault:
             return ERROR, self.fault, {}
         if not self.active:
-            return OK, "not active", {}
+            return OK, "not active", self.remains
         level, message, values = self.status()
         if self.refused:
             values = values | {f"refused {topic}": count for topic, count in self.refused.items()}

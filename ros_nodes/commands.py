@@ -41,14 +41,22 @@ Sensors = Annotated[str, typer.Option(help="Sensor stream (entry-point group rob
 SensorOptions = Annotated[str, typer.Option(help="Options of the sensor stream, as a JSON object.")]
 
 
+EncoderBusy = Annotated[
+    float, typer.Option(min=0.0, help="Test aid: image encoders that compute for so long, as slow ones do [ms].")
+]
+
+
 def sim(
     bundle: Annotated[Path | None, typer.Option(help="Model bundle, a directory; default: the released one.")] = None,
-    task: Annotated[str, typer.Option(help="cartpole_swingup or dmc:<domain>-<task>.")] = "cartpole_swingup",
+    task: Annotated[
+        str, typer.Option(help="cartpole_swingup, cartpole_camera or dmc:<domain>-<task>.")
+    ] = "cartpole_swingup",
     seconds: Seconds = 10.0,
     seed: Seed = 0,
     runs: Runs = Path("runs"),
     bus: SimBus = "mujoco",
     bus_faults: BusFaults = "",
+    encoder_busy_ms: EncoderBusy = 0.0,
     provider: Provider = "auto",
     store: Store = "",
     params_file: ParamsFile = None,
@@ -64,6 +72,7 @@ def sim(
     """Run the whole stack as real ROS processes against a real-time MuJoCo plant, and print the figures of the run."""
     import tempfile
 
+    from robot_wm.contract import load_contract
     from ros_nodes.run import Episode, run_episode
     from ros_nodes.stack import Stack
 
@@ -71,6 +80,7 @@ def sim(
         socket = str(Path(short) / "plant.sock")
         bundle = (bundle or released_bundle(task)).resolve()
         options, board = _board(bus, bus_faults, socket, seed, bundle)
+        seen = bool(load_contract(bundle / "contract.yaml").images)
         stack = Stack(
             contract=None,
             bundle=bundle,
@@ -79,6 +89,10 @@ def sim(
             board=board,
             sensors="mujoco",
             sensor_options={"socket": socket},
+            cameras="mujoco" if seen else "",
+            camera_options={"socket": socket, "task": task},
+            extra_topics="sim_state=sensor_msgs/msg/Image" if seen else "",  # for the video
+            posterior={"encoder_busy_s": encoder_busy_ms / 1e3} if encoder_busy_ms else {},
             plant=("--task", task, "--socket", socket, "--seed", str(seed), "--with-parent"),
             seed=seed,
             provider=provider,

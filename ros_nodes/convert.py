@@ -19,6 +19,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robot_wm.contract import Contract
 from robot_wm.errors import MessageError
+from robot_wm.images import Pixels, encoding_of
 from robot_wm.info import CorrectionInfo, Info, PlanInfo, from_pairs, to_pairs
 from robot_wm.messages import Applied, Command, Event, FloatArray, JointState, Latent, Measurement, Plan
 from robot_wm.timebase import NS_PER_S, Grid, RosOffset
@@ -76,6 +77,20 @@ def tensor_to_msg(stamp: int, values: FloatArray, frame_id: str, offset: RosOffs
         is_bigendian=0,
         step=data.size * 4,
         data=array.array("B", data.tobytes()),
+    )
+
+
+def pixels_to_msg(stamp: int, pixels: Pixels, frame_id: str, offset: RosOffset) -> Image:
+    """Pixels (H, W, C) uint8 as rgb8 or mono8."""
+    height, width, channels = pixels.shape
+    return Image(
+        header=Header(stamp=time_to_msg(stamp, offset), frame_id=frame_id),
+        height=height,
+        width=width,
+        encoding=encoding_of(pixels),
+        is_bigendian=0,
+        step=width * channels,
+        data=array.array("B", np.ascontiguousarray(pixels).tobytes()),
     )
 
 

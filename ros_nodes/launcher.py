@@ -21,6 +21,7 @@ from ros_nodes.stack import BOARD, PLANT, Stack, board_command, node_command, pl
 
 PLANTS = "robot_wm.plants"
 PLANT_TIMEOUT_S = 20.0
+OF_THE_PLANT = ("motor_node", "sensor_node", "camera_node")  # these connect to it
 STEP_S = 0.1
 ERROR = 2  # diagnostic_msgs/DiagnosticStatus
 
@@ -78,7 +79,7 @@ class Launch:
         """Start every process and return when all nodes are active. Raises RunError naming the one that is not."""
         if self.stack.plant:
             self.supervisor.start(plant_command(self.stack))
-        waiting = [name for name in self.stack.nodes if self.stack.plant and name in ("motor_node", "sensor_node")]
+        waiting = [name for name in self.stack.nodes if self.stack.plant and name in OF_THE_PLANT]
         for name in self.stack.nodes:
             if name not in waiting:
                 self.supervisor.start(node_command(self.stack, name, self._params))
@@ -151,7 +152,8 @@ class Launch:
         """What the recorder hears before anything is armed; on a loaded machine it finds its publishers one by one."""
         planned = [topics.LATENT, topics.PLAN] if self.stack.bundle is not None else []
         rewarded = [self.contract.reward.topic] if self.stack.plant and self.contract.reward.topic else []
-        return [topics.JOINT_STATES, topics.APPLIED, *planned, *rewarded]
+        seen = topics.images(self.contract) if self.stack.cameras else {}
+        return [topics.JOINT_STATES, topics.APPLIED, *planned, *rewarded, *seen]
 
     def _arm(self) -> None:
         """Arm as soon as the motor loop has heard the joints."""

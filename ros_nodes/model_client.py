@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread, get_native_id
+from threading import Thread
 from typing import Generic, TypeVar
 
 from std_msgs.msg import Header
@@ -18,18 +17,12 @@ from robot_wm.bundle import Bundle, load_bundle
 from robot_wm.contract import Contract
 from robot_wm.errors import BundleError, MessageError, RobotWmError
 from robot_wm.messages import Event
+from robot_wm.realtime import step_back
 from ros_nodes import topics
 from ros_nodes.base import Base
 from ros_nodes.convert import event_from_msg, event_to_msg
 
 T = TypeVar("T")
-NICENESS = 10  # of the loading thread: planning and filtering go first
-
-
-def step_back() -> None:
-    """Let everything else go before the calling thread, whatever scheduling it has inherited."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
 
 
 class ModelClient(Generic[T]):

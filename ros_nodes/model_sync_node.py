@@ -14,12 +14,12 @@ from robot_wm.backend import Model
 from robot_wm.errors import BundleError, RobotWmError, StoreError
 from robot_wm.mailbox import Mailbox
 from robot_wm.messages import Event
+from robot_wm.realtime import step_back
 from robot_wm.store import ModelStore
 from robot_wm.verify import verify_on_device
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import event_from_msg, event_to_msg
-from ros_nodes.model_client import step_back
 from ros_nodes.node_process import run_node
 
 KEPT = 3  # bundles in the cache: the one in use, the one before, the next

@@ -13,10 +13,12 @@ from std_msgs.msg import Header
 
 from robot_wm.backend import Model
 from robot_wm.bundle import Bundle
-from robot_wm.errors import BackendError
+from robot_wm.errors import BackendError, MessageError
+from robot_wm.image_streams import ImageStreams
 from robot_wm.info import CorrectionInfo
+from robot_wm.latent_filter import Correction
 from robot_wm.messages import Measurement
-from robot_wm.perception import Perception
+from robot_wm.perception import Perception, warm_up
 from robot_wm.timebase import NS_PER_S
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
@@ -31,6 +33,7 @@ from ros_nodes.convert import (
     measurements_from_tensor,
     require_past,
     tensor_from_msg,
+    time_from_msg,
 )
 from ros_nodes.model_client import ModelClient
 from ros_nodes.node_process import run_node
@@ -39,17 +42,20 @@ GRAPHS = ("encode", "posterior", "prior")
 
 
 class PosteriorNode(Base):
-    """Subscribes the contract's observations, applied, event; publishes latent, correction_info."""
+    """Subscribes the contract's observations and images, applied, event; publishes latent, correction_info."""
 
     def __init__(self) -> None:
         super().__init__("posterior_node")
         self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino or cpu")
         self.number("history_s", 1.0, 0.1, 10.0, "Observations older than this can no longer correct the latent [s]")
+        self.number("encoder_busy_s", 0.0, 0.0, 10.0, "Test aid: an image encoder that computes for so long [s]")
 
     def configure(self) -> None:
         self.contract = self.read_contract()
         bundle = self.read_bundle(self.contract)
-        self._perception = Perception(self.contract, self._load(bundle), self.clock_, self.value("history_s"))
+        model = self._load(bundle)
+        self._perception = Perception(self.contract, model, self.clock_, self.value("history_s"))
+        self._images = ImageStreams(self.contract, model, self.clock_, self.value("encoder_busy_s"))
         self._loaded: dict[str, Model] = {}
         self._wanted = ""  # bundle to swap to as soon as it is loaded
         self._stamp_guards = {topic: StampGuard(topic) for topic in topics.observed(self.contract)}
@@ -78,6 +84,12 @@ class PosteriorNode(Base):
             self.subscribe(
                 kind, topic, lambda msg, topic=topic, read=read: self._observe(read(msg, topic)), topics.stream(rate)
             )
+        for topic, names in topics.images(self.contract).items():
+            self.subscribe(
+                Image, topic, lambda msg, topic=topic, names=names: self._on_image(msg, topic, names), topics.foreign()
+            )
+        if self.contract.images:
+            self.every(1.0 / self.contract.model_hz, self._correct_late)
         self.subscribe(JointStateMsg, topics.APPLIED, self._on_applied, topics.stream(rate))
         self.subscribe(Header, topics.EVENT, self._on_event, topics.stream(10))
 
@@ -85,10 +97,16 @@ class PosteriorNode(Base):
         gc.collect()
         gc.freeze()
         self._perception.restart(self.clock_.now())
+        self._images.start()
+
+    def deactivate(self) -> None:
+        self._images.stop()
+        self.remains = self.status()[2]  # what became of every image
 
     def status(self) -> Status:
         values: dict[str, object] = {"bundle": self._perception.filter.model.bundle_id}
         values |= {f"measurements {outcome}": count for outcome, count in self._perception.filter.outcomes.items()}
+        values |= self._images.figures()
         recent = list(self._recent)
         if recent:
             values["correction ms p50"] = float(np.median([info.seconds for info in recent])) * 1e3
@@ -101,21 +119,15 @@ class PosteriorNode(Base):
             since = f"for {silent:.1f} s" if self._latent_at else "yet"
             return WARN, f"no usable observation {since}", values
         now = self.clock_.now()
-        ages = {o.name: (now - self._heard.get(o.name, 0)) / NS_PER_S for o in self.contract.observations}
-        missing = [o.name for o in self.contract.observations if ages[o.name] > o.stale_s]
+        wanted = (*self.contract.observations, *self.contract.images)
+        missing = [o.name for o in wanted if now - self._heard.get(o.name, 0) > o.stale_s * NS_PER_S]
         if missing:
             return WARN, f"correcting without {', '.join(missing)}", values
         return OK, "correcting", values
 
     def _load(self, bundle: Bundle) -> Model:
         model = Model(bundle, self.value("provider"), graphs=GRAPHS)
-        contract = bundle.contract
-        observation = np.zeros((1, contract.observation_size), np.float32)
-        mask = np.ones((1, len(contract.observations)), np.float32)
-        latent = model.initial_latent[None]
-        for _ in range(3):  # the first runs of a graph are slow
-            model.posterior(latent, model.encode(observation, mask, 0 * mask), mask)
-            model.prior(latent, np.zeros((1, contract.action.size), np.float32))
+        warm_up(model)
         return model
 
     def _joints(self, msg: JointStateMsg, topic: str) -> list[Measurement]:
@@ -128,14 +140,40 @@ class PosteriorNode(Base):
         self._stamp_guards[topic].check(stamp, self.clock_.now())
         return measurements_from_tensor(stamp, values, self.contract, topic)
 
+    def _on_image(self, msg: Image, topic: str, names: tuple[str, ...]) -> None:
+        """Hand it to the encoders; `_correct_late` has what comes of it."""
+        try:
+            stamp = time_from_msg(msg.header.stamp, self.offset, topic)
+        except MessageError:
+            for name in names:
+                self._images.refuse(name, "malformed")
+            raise
+        for name in names:
+            self._images.put(name, stamp, msg)
+
+    def _correct_late(self) -> None:
+        """Tell the filter of the images that have been encoded since."""
+        measurements, refused = self._images.take()
+        for correction in refused:
+            self.refuse(correction.name, correction.reason)
+        for measurement in measurements:
+            self._correct([measurement])
+
     def _observe(self, measurements: list[Measurement]) -> None:
         self._swap()
+        self._correct_late()
+        self._correct(measurements)
+
+    def _correct(self, measurements: list[Measurement]) -> None:
         try:
             corrections, latent, info = self._perception.observe(measurements)
         except BackendError as error:
             self._problem = f"no latent: {error}"
+            for measurement in measurements:
+                self._images.settle(Correction(measurement.name, measurement.stamp, "invalid"))
             return
         for correction in corrections:
+            self._images.settle(correction)
             if correction.outcome == "accepted":
                 self._heard[correction.name] = self.clock_.now()
             if correction.reason:
@@ -165,16 +203,18 @@ class PosteriorNode(Base):
         self._wanted = bundle_id
 
     def _swap(self) -> None:
-        """Change the model if told to; the kept raw observations are encoded again by the new one."""
+        """Change the model if told to, once it has encoded the kept images; it encodes other raw observations as it replays."""
         current = self._perception.filter.model
         if not self._wanted or self._wanted == current.bundle_id:
             self._wanted = ""
             return
-        model = self._loaded.pop(self._wanted, None)
-        if model is None:
+        model = self._loaded.get(self._wanted)
+        encoded = None if model is None else self._images.prepare(model, self._perception.filter.images())
+        if model is None or encoded is None:
             return
-        self._perception.swap(model)
-        for bundle_id in self._loaded:
+        self._perception.swap(model, encoded)
+        self._images.swap(model)
+        for bundle_id in set(self._loaded) - {model.bundle_id}:
             self._models.dropped(bundle_id)
         self._loaded = {current.bundle_id: current}  # for one-step rollback
         self._wanted = ""

@@ -24,6 +24,7 @@ from ros_nodes.node_process import run_node
 
 MARKS = ("start", "end", "success", "failure", "mark")
 POLL_S = 0.1
+BEHIND = 100  # images that may wait for a recorder that is behind
 QUIET = NS_PER_S // 5  # without a message: what was sent before the end has been written
 CATCH_UP = 3 * NS_PER_S  # longest time for that
 
@@ -48,7 +49,8 @@ class RecorderNode(Base):
         self._writer = BagWriter(_unused(Path(self.value("bag"))), contract, custom, sync=self.value("sync"))
         self._problem = ""
         for topic, kind in wanted.items():
-            self._record(topic, kind, topics.recording(topic))
+            qos = topics.foreign(BEHIND) if topic in topics.images(contract) else topics.recording(topic)
+            self._record(topic, kind, qos)
         for topic, kind in extra.items():
             if topic not in wanted:
                 self._record(topic, kind, topics.foreign())

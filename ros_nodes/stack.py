@@ -38,11 +38,15 @@ class Stack:
     bundle: Path | None = None  # None: no posterior and no planner
     sensors: str = ""
     sensor_options: Mapping[str, Any] = field(default_factory=dict)
+    cameras: str = ""
+    camera_options: Mapping[str, Any] = field(default_factory=dict)
     bag: Path | None = None  # None: no recorder
     store: str = ""  # model store to follow
     plant: tuple[str, ...] = ()  # arguments of a simulated plant
     board: tuple[str, ...] = ()  # arguments of the emulated hardware between plant and bus
     motor: Mapping[str, Any] = field(default_factory=dict)  # more parameters of motor_node
+    posterior: Mapping[str, Any] = field(default_factory=dict)  # and of posterior_node
+    extra_topics: str = ""  # that the recorder records as well
     seed: int = 0
     provider: str = "auto"
     namespace: str = ""
@@ -55,8 +59,9 @@ class Stack:
         modelled = ("planner_node", "posterior_node") if self.bundle is not None else ()
         sync = ("model_sync_node",) if self.store else ()
         sensors = ("sensor_node",) if self.sensors else ()
+        cameras = ("camera_node",) if self.cameras else ()
         recorder = ("recorder_node",) if self.bag is not None else ()
-        return (*modelled, *sync, "motor_node", *sensors, *recorder)
+        return (*modelled, *sync, "motor_node", *sensors, *cameras, *recorder)
 
     @property
     def listeners(self) -> int:
@@ -74,9 +79,10 @@ def write_params(stack: Stack, path: Path) -> Path:
     own: dict[str, dict[str, Any]] = {
         "motor_node": {"bus": stack.bus, "bus_options": json.dumps(dict(stack.bus_options)), **stack.motor},
         "sensor_node": {"sensors": stack.sensors, "sensor_options": json.dumps(dict(stack.sensor_options))},
-        "posterior_node": {"provider": stack.provider},
+        "camera_node": {"cameras": stack.cameras, "camera_options": json.dumps(dict(stack.camera_options))},
+        "posterior_node": {"provider": stack.provider, **stack.posterior},
         "planner_node": {"provider": stack.provider, "seed": stack.seed},
-        "recorder_node": {"bag": str(stack.bag)},
+        "recorder_node": {"bag": str(stack.bag), "extra_topics": stack.extra_topics},
         "model_sync_node": {"store": stack.store},
     }
     data = {f"/**/{name}": {"ros__parameters": common | own[name]} for name in stack.nodes}

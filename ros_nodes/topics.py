@@ -51,10 +51,16 @@ def observed(contract: Contract) -> dict[str, type]:
     return {o.topic: Image if o.field == "data" else JointStateMsg for o in contract.observations}
 
 
+def images(contract: Contract) -> dict[str, tuple[str, ...]]:
+    """The topics that carry the contract's images, each with the images' names."""
+    unique = dict.fromkeys(i.topic for i in contract.images)
+    return {topic: tuple(i.name for i in contract.images if i.topic == topic) for topic in unique}
+
+
 def recorded(contract: Contract) -> dict[str, type]:
     """Everything a bag of a run holds."""
     reward = {contract.reward.topic: Image} if contract.reward.topic else {}
-    return TYPES | observed(contract) | reward
+    return TYPES | observed(contract) | dict.fromkeys(images(contract), Image) | reward
 
 
 def stream(rate_hz: float) -> QoSProfile:
@@ -93,9 +99,9 @@ def recording(topic: str) -> QoSProfile:
     return latched(100) if topic in LATCHED else _profile(1000)
 
 
-def foreign() -> QoSProfile:
-    """Best effort, shallow: matches any publisher, cameras too."""
-    profile = _profile(10)
+def foreign(depth: int = 10) -> QoSProfile:
+    """Best effort: matches any publisher, cameras too."""
+    profile = _profile(depth)
     profile.reliability = ReliabilityPolicy.BEST_EFFORT
     return profile
 

@@ -25,6 +25,9 @@ def evaluate(
     ] = None,
     image_jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
     image_dropout: Annotated[float, typer.Option(help="Chance that an image never arrives.", min=0, max=1)] = 0.0,
+    occlude: Annotated[
+        float, typer.Option(help="Hide the cameras for so long at a random moment of each episode [s].", min=0)
+    ] = 0.0,
     actuation_delay_ms: Annotated[float, typer.Option(help="From sending a command to its effect [ms].", min=0)] = 0.0,
     planning_delay_ms: Annotated[
         float, typer.Option(help="From the latent to the plan made from it [ms].", min=0)
@@ -58,7 +61,7 @@ def evaluate(
     loaded = load_bundle(bundle)
     disturbance = Disturbance(
         perception_delay_ms / 1e3, jitter_ms / 1e3, dropout, actuation_delay_ms / 1e3, planning_delay_ms / 1e3,
-        None if image_delay_ms is None else image_delay_ms / 1e3, image_jitter_ms / 1e3, image_dropout,
+        None if image_delay_ms is None else image_delay_ms / 1e3, image_jitter_ms / 1e3, image_dropout, occlude,
     )  # fmt: skip
     config = {"bundle": bundle.resolve(), "episodes": episodes, "seed": seed, "compensate": compensate}
     config |= {

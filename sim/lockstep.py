@@ -45,6 +45,7 @@ class Disturbance:
     image_delay_s: float | None = None  # of images, from capture to arrival; None: the contract's delay_s
     image_jitter_s: float = 0.0
     image_dropout: float = 0.0
+    occlude_s: float = 0.0  # every camera is hidden for so long, from a random moment of the episode on: no image comes
 
 
 class Agent(Protocol):
@@ -221,7 +222,8 @@ def run_episode(
     """
     disturbance = disturbance or Disturbance()
     link = _Link(disturbance, seed)
-    cameras = [_Camera(task, item, disturbance, seed + i) for i, item in enumerate(task.contract.images)]
+    hidden = _hidden(task, disturbance.occlude_s, seed)
+    cameras = [_Camera(task, item, disturbance, hidden, seed + i) for i, item in enumerate(task.contract.images)]
     joints = JointReader(task)
     safety = SafetyFilter(task.contract)
     grid = Grid(1.0 / task.control_dt)
@@ -296,7 +298,8 @@ class _Delayed:
 class _Camera:
     """One camera of a task: free-running from a moment of its own, its images as late as the disturbance or the contract says."""
 
-    def __init__(self, task: Task, item: ImageObservation, disturbance: Disturbance, seed: int) -> None:
+    def __init__(self, task: Task, item: ImageObservation, disturbance: Disturbance, hidden: range, seed: int) -> None:
+        """`hidden`: control steps at which it takes no picture."""
         rng = np.random.default_rng([seed, 2])
         delay = item.delay_s if disturbance.image_delay_s is None else disturbance.image_delay_s
         self.topic = item.topic
@@ -304,13 +307,21 @@ class _Camera:
         self._name = item.name
         self._period = max(1, round(1.0 / (item.rate_hz * task.control_dt))) if item.rate_hz else 1  # control steps
         self._first = int(rng.integers(self._period))
+        self._hidden = hidden
         self._way = _Delayed(rng, delay, disturbance.image_jitter_s, disturbance.image_dropout)
 
     def arrivals(self, step: int, now: int) -> list[Measurement]:
         """Take a picture if it is time, and return those that have arrived by `now`."""
-        if step % self._period == self._first:
+        if step % self._period == self._first and step not in self._hidden:
             self._way.send([self._task.capture(self._name, now)], now)
         return self._way.arrived(now)
+
+
+def _hidden(task: Task, seconds: float, seed: int) -> range:
+    """The control steps of one occlusion, wholly within the episode where that is long enough."""
+    steps = round(seconds / task.control_dt)
+    first = int(np.random.default_rng([seed, 3]).integers(max(1, task.length - steps + 1)))
+    return range(first, first + steps)
 
 
 class _Link:

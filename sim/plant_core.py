@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from robot_wm.contract import Contract
 from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S, Grid
 from sim.plant_joints import JointReader
-
-if TYPE_CHECKING:
-    from sim.tasks import Task
+from sim.tasks import STATE_TOPIC, Task
 
 WATCHDOG_S = 0.1
 LONGEST_LAG_S = 0.5  # further behind the clock than this, time is skipped
@@ -178,11 +175,16 @@ class Plant:
         """Leave what the task observes at this instant, one sample per topic."""
         measured = {m.name: np.asarray(m.values, np.float64) for m in self.task.read()}
         for stream, topic in enumerate(self.streams[1:], start=1):
+            if topic == STATE_TOPIC:
+                self.samples.append(Sample(stream, self.stamp, self.task.qpos()))
+                continue
             parts = [measured[o.name] for o in self.contract.observations if o.topic == topic and o.field == "data"]
             self.samples.append(Sample(stream, self.stamp, np.concatenate(parts)))
 
 
 def _streams(contract: Contract) -> tuple[str, ...]:
-    """Topics of the sensor streams: the reward first, then every topic of observations that are no joints."""
+    """Topics of the sensor streams: the reward first, then every topic of observations that are no joints, and the state of the
+    scene where somebody has to draw images of it."""
     topics = [o.topic for o in contract.observations if o.field == "data"]
-    return tuple(dict.fromkeys([contract.reward.topic or "reward", *topics]))
+    drawn = [STATE_TOPIC] if contract.images else []
+    return tuple(dict.fromkeys([contract.reward.topic or "reward", *topics, *drawn]))

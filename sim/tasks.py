@@ -11,7 +11,7 @@ from sim.names import unknown_task
 
 ALIASES = {"reacher_easy": "dmc:reacher-easy"}
 OWN = ("cartpole_swingup", "cartpole_camera")
-STATE_TOPIC = "sim_state"  # generalised positions, recorded for the video alone
+STATE_TOPIC = "sim_state"  # generalised positions: what cameras and videos are drawn from, never an observation
 
 
 class Task(Protocol):

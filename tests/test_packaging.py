@@ -18,6 +18,7 @@ GROUPS = (
     "robot_wm.commands.bench",
     "robot_wm.buses",
     "robot_wm.sensors",
+    "robot_wm.cameras",
     "robot_wm.plants",
     "robot_wm.films",
 )

@@ -1,7 +1,7 @@
-"""The ports to hardware: a motor bus, a stream of other sensors, and how a name becomes one of them.
+"""The ports to hardware: a motor bus, a stream of other sensors, cameras, and how a name becomes one of them.
 
-Drivers register in the entry-point groups `robot_wm.buses` and `robot_wm.sensors`, so that the simulator or a vendor package
-plugs in without anyone importing it.
+Drivers register in the entry-point groups `robot_wm.buses`, `robot_wm.sensors` and `robot_wm.cameras`, so that the simulator or a
+vendor package plugs in without anyone importing it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from robot_wm.contract import Contract
 from robot_wm.errors import BusError, RunError
+from robot_wm.images import Pixels
 from robot_wm.messages import FloatArray, JointState
 
 BUSES = "robot_wm.buses"
 SENSORS = "robot_wm.sensors"
+CAMERAS = "robot_wm.cameras"
 
 
 class MotorBus(Protocol):
@@ -82,6 +84,27 @@ class SensorStream(Protocol):
         ...
 
 
+class CameraStream(Protocol):
+    """The contract's images where no ROS driver publishes them, for example those of a simulated task."""
+
+    def open(self) -> None:
+        """Connect."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; harmless when not open."""
+        ...
+
+    def poll(self) -> list[tuple[str, int, Pixels]]:
+        """Everything since the last call, oldest first: name, stamp of the capture [ns, monotonic], pixels (H, W, C). Never waits.
+        Raises RobotWmError."""
+        ...
+
+    def figures(self) -> dict[str, float | str]:
+        """What is known now, for diagnostics."""
+        ...
+
+
 def open_bus(name: str, contract: Contract, **options: Any) -> MotorBus:
     """Build and open the bus registered as `name`. Raises BusError when it is unknown or does not take the options."""
     bus = cast(MotorBus, _build(BUSES, "motor bus", name, contract, options))
@@ -110,6 +133,13 @@ def open_sensors(name: str, contract: Contract, **options: Any) -> SensorStream:
     sensors = cast(SensorStream, _build(SENSORS, "sensor stream", name, contract, options))
     sensors.open()
     return sensors
+
+
+def open_cameras(name: str, contract: Contract, **options: Any) -> CameraStream:
+    """Build and open the cameras registered as `name`. Raises BusError as `open_bus` does."""
+    cameras = cast(CameraStream, _build(CAMERAS, "cameras", name, contract, options))
+    cameras.open()
+    return cameras
 
 
 def _build(group: str, what: str, name: str, contract: Contract, options: dict[str, Any]) -> Any:

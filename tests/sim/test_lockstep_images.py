@@ -74,6 +74,19 @@ def test_delay_jitter_and_dropout_of_images_are_absolute_and_their_own():
     assert np.std(jittery) == pytest.approx(0.02, abs=0.003)
 
 
+def test_a_hidden_camera_sends_nothing_for_that_long_once_at_a_moment_of_the_episodes_own():
+    gaps, moments = set(), set()
+    for seed in range(8):
+        whole, seen = watch(seed), watch(seed, Disturbance(occlude_s=0.16))
+        missing = sorted(set(whole) - set(seen))
+        assert set(seen) < set(whole)
+        assert len(missing) <= 4  # of those that would have arrived by the end
+        moments |= {missing[0][0]} if missing else set()
+        gaps |= {missing[i + 1][0] - missing[i][0] for i in range(len(missing) - 1)}
+    assert gaps == {NS_PER_S // 25}
+    assert len(moments) > 3
+
+
 def test_what_other_readings_meet_does_not_change_with_a_camera():
     seen = []
     for task in (SeenIntegrator(), IntegratorTask()):
