@@ -324,7 +324,9 @@ def load_bundle_weights(model: WorldModel, bundle: Path, contract: Contract) -> 
     """
     found = load_bundle(bundle, contract)
     if found.manifest.family != model.family:
-        raise BundleError(f"{bundle}: its family is {found.manifest.family}, not {model.family}")
+        raise BundleError(
+            f"{bundle}: its family is {found.manifest.family}, not {model.family}: choose it with --family"
+        )
     if found.manifest.size != model.sizes.name:
         raise BundleError(f"{bundle}: its size is {found.manifest.size}, not {model.sizes.name}")
     weights = bundle / "weights.pt"
