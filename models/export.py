@@ -17,6 +17,7 @@ import onnx
 import torch
 
 from models.costs import cost_of
+from models.families import make_model
 from models.graphs import graph_modules, reweight, signatures, trace
 from models.networks import Sizes
 from models.parity import TOLERANCE, TOLERANCES, Draw, as_golden, golden_sample, parity
@@ -27,7 +28,6 @@ from robot_wm.contract import Contract
 from robot_wm.errors import BundleError
 from robot_wm.verify import write_golden
 
-FAMILY = "tdmpc2"
 DRAWS = 4  # random inputs per graph in a full export
 
 
@@ -99,7 +99,7 @@ class BundleTemplate:
         """Trace every graph of a world model; takes a quarter of a minute, needs no particular weights."""
         manifest = Manifest(
             name="",
-            family=FAMILY,
+            family=world_model.family,
             size=world_model.sizes.name,
             latent=world_model.latent_size,
             initial_latent=(),
@@ -113,7 +113,7 @@ class BundleTemplate:
         modules = graph_modules(model, manifest.planner, manifest.discount, terminations, cost)
         graphs = trace(signatures(contract), modules, {name: draw.inputs(name) for name in modules})
         for name, graph in graphs.items():
-            onnx.helper.set_model_props(graph, _metadata(name, contract, terminations))
+            onnx.helper.set_model_props(graph, _metadata(name, contract, manifest.family, terminations))
         return cls(contract, manifest, terminations, graphs)
 
     @classmethod
@@ -137,8 +137,12 @@ class BundleTemplate:
         """Write a bundle with the present weights of `world_model`, each graph compared with PyTorch on `draws` random inputs.
 
         Raises:
-            BundleError: the model has another size than the graphs, or as `export_bundle`.
+            BundleError: the model is of another family or size than the graphs, or as `export_bundle`.
         """
+        if world_model.family != self.manifest.family:
+            raise BundleError(
+                f"{path}: a model of family {world_model.family} does not fit graphs of {self.manifest.family}"
+            )
         if (world_model.sizes.name, world_model.latent_size) != (self.manifest.size, self.manifest.latent):
             raise BundleError(
                 f"{path}: a model of size {world_model.sizes.name} does not fit graphs of {self.manifest.size}"
@@ -193,7 +197,7 @@ def load_world_model(bundle: Bundle | Path | str, sizes: Sizes | None = None) ->
     file = found.path / "weights.pt"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        model = WorldModel(found.contract, sizes or found.manifest.size)
+        model = make_model(found.contract, sizes or found.manifest.size, found.manifest.family)
         model.load_state_dict(state)
     except FileNotFoundError as error:
         raise BundleError(f"{found.path}: has no weights.pt, so training cannot start from it") from error
@@ -204,7 +208,7 @@ def load_world_model(bundle: Bundle | Path | str, sizes: Sizes | None = None) ->
 
 def _portable(world_model: WorldModel, contract: Contract) -> WorldModel:
     """A copy on the CPU in evaluation mode, so that training goes on undisturbed, on whatever device."""
-    model = WorldModel(contract, world_model.sizes)
+    model = make_model(contract, world_model.sizes, world_model.family)
     model.load_state_dict({key: value.detach().cpu() for key, value in world_model.state_dict().items()})
     model.requires_grad_(False)
     return model.eval()
@@ -218,10 +222,10 @@ def _distinct(model: WorldModel) -> WorldModel:
     return model
 
 
-def _metadata(graph: str, contract: Contract, terminations: bool) -> dict[str, str]:
+def _metadata(graph: str, contract: Contract, family: str, terminations: bool) -> dict[str, str]:
     return {
         "graph": graph,
-        "family": FAMILY,
+        "family": family,
         "contract_hash": contract.hash,
         "contract": json.dumps(contract.model_facing(), sort_keys=True, separators=(",", ":")),
         "terminations": "true" if terminations else "false",

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.anchors import RATE_S, Anchors
+from models.elbo import ElboConfig, LatentNoise, draw_latent_noise, elbo_terms
 from models.late_images import arrived, draw_quantile, draw_shift, see
 from models.networks import DROPOUT, cross_entropy, expectation
+from models.rssm import Rssm
 from models.world_model import WorldModel
 
 
@@ -52,6 +54,7 @@ class LossConfig:
         tuple[float, ...], ...
     ] = ()  # of each image: quantiles of the time from capture to arrival [model steps]
     shift: float = 4.0  # largest random shift of images [pixels of 64]
+    elbo: ElboConfig | None = None  # of the RSSM families, which have no consistency loss
 
     @property
     def with_posteriors(self) -> bool:
@@ -92,6 +95,7 @@ class Noise(NamedTuple):
     dropout: Tensor  # (Q, H * starts * B, mlp) factor on the value ensemble's first layer
     late: Tensor | None = None  # (B, I) how late each image comes [model steps]; None: a robot without images
     shifts: tuple[Tensor, ...] = ()  # of each image (B, 2), as `random_shift` takes them
+    latent: LatentNoise | None = None  # of the RSSM families
 
 
 class Rollout(NamedTuple):
@@ -130,6 +134,9 @@ def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: tor
         mirror=mirror,
         dropout=sparse_dropout((heads, horizon * rows, model.sizes.mlp), generator),
     )
+    if config.elbo is not None:
+        assert isinstance(model, Rssm)
+        usual = usual._replace(latent=draw_latent_noise(model, config.elbo, config.length, batch, generator))
     if not model.images:
         return usual
     return usual._replace(
@@ -255,13 +262,17 @@ def compute_losses(
     `start` as in `roll_out`."""
     if config.mirrored:
         sequence = mirror(sequence, noise.mirror)
-    latents, posteriors, sequence, priors = roll_out(model, config, sequence, noise, start)
+    windows = sequence
+    latents, posteriors, sequence, priors = roll_out(model, config, windows, noise, start)
     here = sequence.valid * _powers(config.rho, config.horizon + 1)  # (H + 1, N)
     ahead = sequence.valid[1:] * _powers(config.rho, config.horizon)  # (H, N) of the steps' ends
     terms = {}
     if config.consistency > 0.0:
         errors = (model.split(latents[1:])[0] - model.split(posteriors)[0]).square().mean(-1)
         terms["consistency"] = config.consistency * (ahead * errors).mean()
+    if config.elbo is not None:
+        assert isinstance(model, Rssm)
+        terms |= elbo_terms(model, config, windows, noise, start, latents)
     if model.anchors is not None:
         terms["anchor"] = config.anchor * anchor_loss(model.anchors, config, model.split(latents)[1], sequence)
     if config.with_terminals:

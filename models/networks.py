@@ -25,7 +25,7 @@ class Sizes:
     """Widths of one model size."""
 
     name: str
-    latent: int  # SimNorm coordinates, without anchors
+    latent: int  # SimNorm coordinates, without anchors; of the RSSM families the deterministic state
     mlp: int  # hidden width of every head
     encoder: int  # hidden width of encoder and posterior, and of the embedding
     value_heads: int

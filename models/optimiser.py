@@ -16,7 +16,15 @@ from models.world_model import WorldModel
 # Which modules learn together. Each of policy and probe has its own clip; encoder and dynamics share one.
 GROUPS = {
     "encoder": ("encoder", "posterior_hidden", "posterior_head", "image_encoders"),
-    "dynamics": ("prior_hidden", "prior_head", "reward_head", "terminated_head", "value_heads"),
+    "dynamics": (
+        "recurrence",
+        "decoder",
+        "prior_hidden",
+        "prior_head",
+        "reward_head",
+        "terminated_head",
+        "value_heads",
+    ),
     "policy": ("policy_head",),
     "probe": ("probe",),
 }
@@ -46,7 +54,7 @@ class Optimiser:
 
     def __init__(self, model: WorldModel, config: OptimiserConfig) -> None:
         self.config = config
-        modules = {name: [getattr(model, m) for m in GROUPS[name]] for name in GROUPS}
+        modules = {name: [getattr(model, m, None) for m in GROUPS[name]] for name in GROUPS}
         members = {name: [p for m in group if m is not None for p in m.parameters()] for name, group in modules.items()}
         self.parameters = [p for group in members.values() for p in group]
         missed = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in self.parameters}

@@ -60,9 +60,9 @@ class Refine(nn.Module):
         self.cost = cost
         latent = model.latent_size
         self.reward = PlanMlp(hidden_layers(model.reward_head), centred(last_layer(model.reward_head)), latent)
-        self.anchored = None if model.anchors is None else model  # its prior is no plain MLP
-        self.prior = PlanMlp(hidden_layers(model.prior_hidden), None, latent) if model.anchors is None else None
-        self.prior_head = SimNormed(layer_of(model.prior_head)) if model.anchors is None else None
+        self.dynamics = None if model.plain_prior else model
+        self.prior = PlanMlp(hidden_layers(model.prior_hidden), None, latent) if model.plain_prior else None
+        self.prior_head = SimNormed(layer_of(model.prior_head)) if model.plain_prior else None
         weight, bias = last_layer(model.policy_head)
         self.policy = PlanMlp(
             hidden_layers(model.policy_head), (weight[:, : model.action_size], bias[: model.action_size])
@@ -162,9 +162,9 @@ class Refine(nn.Module):
 
     def step(self, x: Tensor, action: Tensor, first: bool) -> Tensor:
         """Next latents (N, L) of x: at `first` the shared latent (1, L), then latents with their actions (N, L + A)."""
-        if self.anchored is not None:
+        if self.dynamics is not None:
             z = x.expand(action.shape[0], -1) if first else x[:, : -action.shape[1]]
-            return self.anchored.prior(z, action)
+            return self.dynamics.prior(z, action)
         assert self.prior is not None and self.prior_head is not None
         following: Tensor = self.prior_head(self.prior.of_shared(x, action) if first else self.prior(x))
         return following

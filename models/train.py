@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.elbo import ElboConfig
+from models.families import DEFAULT, FAMILIES
 from models.fused import kernels
 from models.losses import LossConfig, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
 from models.memory import PriorMemory
 from models.networks import expectation
 from models.optimiser import CLIPPED, Optimiser, OptimiserConfig
+from models.rssm import Rssm
 from models.world_model import WorldModel
 from robot_wm.bundle import load_bundle
 from robot_wm.contract import Contract
@@ -61,10 +64,11 @@ def config_for(
     seed: int = 0,
     offline: bool = False,
     delays: Ordered[Ordered[float]] = (),
+    family: str = DEFAULT,
     **changes: Any,
 ) -> TrainConfig:
-    """The usual configuration for a contract; `delays` are quantiles [s] of how late each image comes, measured
-    (`models.dataset.Dataset.delays`), `changes` are fields of LossConfig.
+    """The usual configuration for a contract and a family of models; `delays` are quantiles [s] of how late each image comes,
+    measured (`models.dataset.Dataset.delays`), `changes` are fields of LossConfig.
 
     `offline` (a fixed set of bags, nothing new will correct an over-estimated value) adds TD3+BC's behaviour-cloning
     term with its alpha = 2.5 (arXiv 2106.06860), so that policy and TD targets stay near logged actions.
@@ -79,7 +83,9 @@ def config_for(
     if contract.images:
         late = delays_for(contract, delays)
         loss = replace(loss, late=late, burn_in=burn_in_for(contract, late))
-    if learns_motion_alone(contract):
+    if issubclass(FAMILIES[family], Rssm):
+        loss = replace(loss, consistency=0.0, elbo=ElboConfig())
+    if learns_motion_alone(contract, family):
         return dynamics_only(contract, seed, loss, **changes)
     return TrainConfig(seed=seed, loss=replace(loss, **changes))
 
@@ -99,18 +105,20 @@ def burn_in_for(contract: Contract, late: Ordered[Ordered[float]]) -> int:
     return max(math.ceil(max(delays) + period) for delays, period in zip(late, periods, strict=True))
 
 
-def learns_motion_alone(contract: Contract) -> bool:
-    """Whether there is no reward, and measurements to learn the motion from without one."""
-    return not contract.rewarded and any(o.anchored for o in contract.observations)
+def learns_motion_alone(contract: Contract, family: str = DEFAULT) -> bool:
+    """Whether there is no reward, and something to learn the motion from without one: anchors, or a decoder."""
+    return not contract.rewarded and (
+        issubclass(FAMILIES[family], Rssm) or any(o.anchored for o in contract.observations)
+    )
 
 
-def phases_for(contract: Contract) -> int:
+def phases_for(contract: Contract, family: str = DEFAULT) -> int:
     """On how many shifted grids to align a log (`models.dataset.Dataset`)."""
-    return PHASES if learns_motion_alone(contract) else 1
+    return PHASES if learns_motion_alone(contract, family) else 1
 
 
 def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: Any) -> TrainConfig:
-    """For logs without a task whose contract has anchors: long rollouts, many per window, and a rate that falls to zero."""
+    """For logs without a task: long rollouts, many per window, and a rate that falls to zero."""
     usual: dict[str, Any] = {
         "burn_in": round(BURN_IN_S * contract.model_hz),
         "starts": round(STARTS_S * contract.model_hz),
@@ -122,6 +130,10 @@ def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: An
         "consistency": 0.0,  # the anchors are compared with measurements, step by step
     }
     usual["burn_in"] = max(usual["burn_in"], loss.burn_in)
+    if loss.elbo is not None:
+        usual["elbo"] = replace(
+            loss.elbo, overshooting=loss.elbo.dynamics
+        )  # otherwise long rollouts would teach nothing
     optimiser = OptimiserConfig(rate=1e-3, encoder_rate=1.0, decay=DECAY)
     return TrainConfig(seed=seed, batch=64, loss=replace(loss, **(usual | changes)), optimiser=optimiser)
 
@@ -134,6 +146,8 @@ class Trainer:
     """
 
     def __init__(self, model: WorldModel, dataset: Windows, config: TrainConfig) -> None:
+        if isinstance(model, Rssm) != (config.loss.elbo is not None):
+            raise AssertionError(f"a model of family {model.family} needs the configuration of `config_for(family=)`")
         self.model = model
         self.dataset = dataset
         self.config = config
@@ -204,6 +218,7 @@ class Trainer:
         """Write a checkpoint, never half of one; `notes` is plain data that `load` returns."""
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {
+            "family": self.model.family,
             "model": self.model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scale": self._scale,
@@ -222,9 +237,11 @@ class Trainer:
         """Continue from a checkpoint exactly as if training had never stopped (given the same bags); returns its notes.
 
         Raises:
-            RunError: the file cannot be read, or was made with another configuration or model size.
+            RunError: the file cannot be read, or was made with another configuration, family or size of model.
         """
         state = read_checkpoint(path)
+        if (family := state.get("family", DEFAULT)) != self.model.family:
+            raise RunError(f"{path}: is of family {family}, not {self.model.family}")
         if state["config"] != _facts(self.config):
             raise RunError(f"{path}: was made with another configuration: {_changed(state['config'], self.config)}")
         _load_weights(self.model, state["model"], path)
@@ -299,13 +316,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_bundle_weights(model: WorldModel, bundle: Path, contract: Contract) -> None:
-    """Start from the weights of a bundle made for the same contract and size.
+    """Start from the weights of a bundle made for the same contract, family and size.
 
     Raises:
-        BundleError: the bundle is damaged, has no weights or another size.
+        BundleError: the bundle is damaged, has no weights, or another family or size.
         ContractError: it was made for another contract.
     """
     found = load_bundle(bundle, contract)
+    if found.manifest.family != model.family:
+        raise BundleError(
+            f"{bundle}: its family is {found.manifest.family}, not {model.family}: choose it with --family"
+        )
     if found.manifest.size != model.sizes.name:
         raise BundleError(f"{bundle}: its size is {found.manifest.size}, not {model.sizes.name}")
     weights = bundle / "weights.pt"
@@ -322,8 +343,10 @@ def _load_weights(model: WorldModel, state: dict[str, Tensor], path: Path) -> No
 
 
 def _facts(config: TrainConfig) -> dict[str, Any]:
-    """What a checkpoint says of the configuration: nothing about images where there are none."""
+    """What a checkpoint says of the configuration: nothing about what this model does not have."""
     facts = asdict(config)
+    if config.loss.elbo is None:
+        del facts["loss"]["elbo"]
     if not config.loss.late:
         del facts["loss"]["late"], facts["loss"]["shift"]
     return facts

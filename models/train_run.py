@@ -15,9 +15,8 @@ import torch
 from models.curves import Curves
 from models.dataset import Dataset
 from models.export import export_bundle
-from models.networks import sizes_named
+from models.families import DEFAULT, make_model
 from models.train import TrainConfig, Trainer, config_for, learns_motion_alone, load_bundle_weights, phases_for
-from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults
 from robot_wm.cli import progress
 from robot_wm.contract import Contract, load_contract
@@ -39,10 +38,12 @@ class TrainJob:
     contract: Path
     out: Path  # bundle to write
     size: str = "nano"
+    family: str = DEFAULT
     steps: int = 0  # updates in all, those before a resumption included; 0: until the time is over
     minutes: float = 0.0  # of training; 0: until the steps are done
     seed: int = 0
     batch: int = 0  # windows per update; 0: the usual number
+    overshooting: float | None = None  # weight of latent overshooting, of the RSSM families; None: the usual one
     validation: tuple[Path, ...] = ()
     resume: Path | None = None  # checkpoint, or the run folder that holds it
     from_bundle: Path | None = None
@@ -59,16 +60,16 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     if job.resume and job.from_bundle:
         raise RunError("--resume continues a run and --from-bundle starts one: give one of them")
     contract = load_contract(job.contract)
-    if not contract.rewarded and not learns_motion_alone(contract):
+    torch.manual_seed(job.seed)
+    model = make_model(contract, job.size, job.family)
+    if not contract.rewarded and not learns_motion_alone(contract, job.family):
         raise RunError(
-            f"{job.contract}: nothing to learn: name a reward.topic or a reward.function, or mark observations as anchored to "
-            "learn the motion alone"
+            f"{job.contract}: nothing to learn: name a reward.topic or a reward.function, or mark observations as anchored "
+            "(or train an RSSM family) to learn the motion alone"
         )
-    dataset = Dataset(job.bags, contract, phases=phases_for(contract))
+    dataset = Dataset(job.bags, contract, phases=phases_for(contract, job.family))
     validation = Dataset(job.validation, contract) if job.validation else None
     config = configure(job, contract, dataset)
-    torch.manual_seed(job.seed)
-    model = WorldModel(contract, sizes_named(job.size))
     trainer = Trainer(model, dataset, config)
     if job.from_bundle:
         load_bundle_weights(model, job.from_bundle, contract)
@@ -106,7 +107,19 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
 
 def configure(job: TrainJob, contract: Contract, dataset: Dataset) -> TrainConfig:
     """The configuration for fixed bags: guarded against over-estimated values, with a termination head where one can learn."""
-    config = config_for(contract, job.seed, offline=True, delays=dataset.delays, with_terminals=has_terminals(dataset))
+    config = config_for(
+        contract,
+        job.seed,
+        offline=True,
+        delays=dataset.delays,
+        family=job.family,
+        with_terminals=has_terminals(dataset),
+    )
+    if job.overshooting is not None:
+        if config.loss.elbo is None:
+            raise RunError(f"--overshooting is of the RSSM families, and {job.family} is none")
+        elbo = replace(config.loss.elbo, overshooting=job.overshooting)
+        config = replace(config, loss=replace(config.loss, elbo=elbo))
     if job.batch:
         config = replace(config, batch=job.batch)
     if job.steps and config.optimiser.decay:

@@ -1,4 +1,7 @@
-"""The default world model: TD-MPC2-style latent dynamics without a decoder, with a recurrent posterior."""
+"""The default world model: TD-MPC2-style latent dynamics without a decoder, with a recurrent posterior.
+
+Other families (models/families.py) share everything but the dynamics: what a latent is, its prior and its posterior.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,12 @@ class WorldModel(nn.Module):
     and the E_i of each image), A action, Q value heads.
     """
 
+    family = "tdmpc2"
+    plain_prior = True  # without anchors the prior is one MLP: planning rearranges it (models/planner_graph.py)
+    anchors: Anchors | None
     initial_latent: Tensor
+    latent_size: int
+    state_embedding_size: int
 
     def __init__(self, contract: Contract, size: str | Sizes = "nano") -> None:
         super().__init__()
@@ -58,25 +66,13 @@ class WorldModel(nn.Module):
         # Of the data, set once by `standardise`: the contract's own normalisation may be a guess, or none at all.
         self.input_mean = nn.Parameter(torch.zeros(self.features.size), requires_grad=False)
         self.input_scale = nn.Parameter(torch.ones(self.features.size), requires_grad=False)
-        self.anchors = anchors = Anchors(contract) if any(o.anchored for o in contract.observations) else None
-        count = anchors.size if anchors else 0
-        self.latent_size = sizes.latent + 3 * count
-        self.state_embedding_size = sizes.encoder + (self.features.size + 2 * count if anchors else 0)
-        self.embedding_size = self.state_embedding_size + len(contract.images) * sizes.encoder
         self.images = contract.images
         self.modalities = modalities = len(contract.modalities)
         self.action_size = actions = contract.action.size
         inputs = [self.features.size + 2 * modalities] + [sizes.encoder] * (sizes.encoder_layers - 1)
         self.encoder = Mlp(*(NormedLinear(width, sizes.encoder) for width in inputs))
-        joint, corrected = self.latent_size + actions, self.latent_size + self.embedding_size + modalities
-        prior_inputs = joint
-        if anchors:
-            prior_inputs = sizes.latent + anchors.context_size + 2 * actions
-            corrected += anchors.context_size - count
-        self.posterior_hidden = NormedLinear(corrected, sizes.encoder)
-        self.posterior_head = self._latent_head(sizes.encoder, 3 * count)
-        self.prior_hidden = Mlp(NormedLinear(prior_inputs, sizes.mlp), NormedLinear(sizes.mlp, sizes.mlp))
-        self.prior_head = self._latent_head(sizes.mlp, 2 * count)
+        self.register_buffer("initial_latent", self._make_dynamics(contract))
+        joint = self.latent_size + actions
         self.reward_head = mlp(joint, sizes.mlp, 2, BINS, zero=True)
         self.policy_head = mlp(self.latent_size, sizes.mlp, 2, 2 * actions)
         self.terminated_head = mlp(self.latent_size, sizes.mlp, 2, 1)
@@ -87,8 +83,28 @@ class WorldModel(nn.Module):
         self.image_encoders = (
             nn.ModuleList(encoders) if contract.images else None
         )  # an empty one would be in checkpoints
-        initial = torch.zeros(self.latent_size) if anchors else torch.full((sizes.latent,), 1.0 / SIMPLEX)
-        self.register_buffer("initial_latent", initial)
+
+    def _make_dynamics(self, contract: Contract) -> Tensor:
+        """Make the networks of prior and posterior, and set `anchors` and the sizes; returns the initial latent (L,)."""
+        sizes, actions = self.sizes, self.action_size
+        self.anchors = anchors = Anchors(contract) if any(o.anchored for o in contract.observations) else None
+        count = anchors.size if anchors else 0
+        self.plain_prior = anchors is None
+        self.latent_size = sizes.latent + 3 * count
+        self.state_embedding_size = sizes.encoder + (self.features.size + 2 * count if anchors else 0)
+        prior_inputs, corrected = self.latent_size + actions, self.latent_size + self.embedding_size + self.modalities
+        if anchors:
+            prior_inputs = sizes.latent + anchors.context_size + 2 * actions
+            corrected += anchors.context_size - count
+        self.posterior_hidden = NormedLinear(corrected, sizes.encoder)
+        self.posterior_head = self._latent_head(sizes.encoder, 3 * count)
+        self.prior_hidden = Mlp(NormedLinear(prior_inputs, sizes.mlp), NormedLinear(sizes.mlp, sizes.mlp))
+        self.prior_head = self._latent_head(sizes.mlp, 2 * count)
+        return torch.zeros(self.latent_size) if anchors else torch.full((sizes.latent,), 1.0 / SIMPLEX)
+
+    @property
+    def embedding_size(self) -> int:
+        return self.state_embedding_size + len(self.images) * self.sizes.encoder
 
     def _latent_head(self, inputs: int, moves: int) -> nn.Module:
         """Last layer of prior and posterior: SimNorm coordinates, or moves of the free and of the anchored ones."""
@@ -158,7 +174,8 @@ class WorldModel(nn.Module):
 
     def split(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Free coordinates, and the rest: the anchors' part of a latent, or what the networks do to them."""
-        return latent[..., : self.sizes.latent], latent[..., self.sizes.latent :]
+        free = latent.shape[-1] if self.anchors is None else self.sizes.latent
+        return latent[..., :free], latent[..., free:]
 
     def reward(self, latent: Tensor, action: Tensor) -> Tensor:
         """Two-hot logits (..., BINS) of the reward of the step."""

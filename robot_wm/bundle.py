@@ -48,7 +48,7 @@ class Manifest:
     """What a bundle says of itself."""
 
     name: str
-    family: str  # tdmpc2
+    family: str  # tdmpc2 | rssm-gaussian | rssm-categorical
     size: str  # nano | 1M | 5M | 19M
     latent: int
     initial_latent: tuple[float, ...]

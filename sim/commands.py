@@ -103,6 +103,7 @@ def flywheel(
     frames: Annotated[int, typer.Option(help="Simulator frames to stop after; 0: when the time is up.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights, data and noise.")] = 0,
     size: Annotated[str, typer.Option(help="nano, 1M, 5M or 19M.")] = "nano",
+    family: Annotated[str, typer.Option(help="tdmpc2, rssm-gaussian or rssm-categorical.")] = "tdmpc2",
     updates_per_decision: Annotated[
         float,
         typer.Option(
@@ -134,7 +135,7 @@ def flywheel(
     out = out or Path("runs") / f"flywheel-{task.replace(':', '_')}-{seed}"
     config = FlywheelConfig(
         task, minutes, frames, seed, size, random_episodes=random_episodes, updates_per_decision=updates_per_decision,
-        final_episodes=episodes,
+        final_episodes=episodes, family=family,
         from_bundle=str(from_bundle or ""), bags=tuple(map(str, bags or ())),
     )  # fmt: skip
     wheel = Flywheel(config, out, resume)

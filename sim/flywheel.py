@@ -21,9 +21,9 @@ import torch
 
 from models.dataset import Dataset
 from models.export import BundleTemplate
+from models.families import DEFAULT, make_model
 from models.optimiser import falling
 from models.train import Trainer, config_for, load_bundle_weights
-from models.world_model import WorldModel
 from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import PlannerDefaults, add_metrics, load_bundle
 from robot_wm.contract import Contract
@@ -49,6 +49,7 @@ class FlywheelConfig:
     frames: int = 0  # simulator frames after which it stops with time left; 0: the time alone decides
     seed: int = 0
     size: str = "nano"
+    family: str = DEFAULT
     batch: int = 256
     random_episodes: int = 5  # TD-MPC2: max(5 episodes, 1000 steps)
     updates_per_decision: float = 0.5  # TD-MPC2: 1; in the same time twice the episodes teach more
@@ -74,10 +75,12 @@ class Flywheel:
         self._began = clock()
         self._state = self._restore() if resume else self._begin()
         torch.manual_seed(config.seed)
-        self.model = WorldModel(self.task.contract, config.size)
+        self.model = make_model(self.task.contract, config.size, config.family)
         if config.from_bundle:
             load_bundle_weights(self.model, Path(config.from_bundle), self.task.contract)
-        self._train = replace(config_for(self.task.contract, seed=config.seed), batch=config.batch)
+        self._train = replace(
+            config_for(self.task.contract, seed=config.seed, family=config.family), batch=config.batch
+        )
         self._trainer: Trainer | None = None
         self._template: BundleTemplate | None = None
         self._round_s = 0.0  # of the latest round
@@ -205,7 +208,7 @@ class Flywheel:
         command = "robot-wm flywheel --task {task} --minutes {minutes:g} --seed {seed}".format(**config)
         command += "".join(f" --bags {bag}" for bag in self.config.bags)
         usual = FlywheelConfig(self.config.task)
-        for option in ("frames", "size", "updates_per_decision", "random_episodes", "from_bundle"):
+        for option in ("frames", "size", "family", "updates_per_decision", "random_episodes", "from_bundle"):
             if config[option] != getattr(usual, option):
                 command += f" --{option.replace('_', '-')} {config[option]}"
         began_with = self.config.from_bundle
