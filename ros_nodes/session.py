@@ -12,7 +12,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -100,6 +102,25 @@ class Session:
 
     def _recorded(self, topic: str) -> bool:
         return f"recorded /{topic.lstrip('/')}" in self.diagnostics.get("recorder_node", (0, "", {}))[2]
+
+    def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: Any) -> Any:
+        """Listen to one more topic; `destroy` ends it."""
+        return self._node.create_subscription(kind, topic, callback, qos)
+
+    def advertise(self, kind: type, topic: str, qos: Any) -> Any:
+        """Publish on one more topic; `destroy` ends it."""
+        return self._node.create_publisher(kind, topic, qos)
+
+    def destroy(self, entity: Any) -> None:
+        """End a subscription or publisher of ours."""
+        if isinstance(entity, Publisher):
+            self._node.destroy_publisher(entity)
+        else:
+            self._node.destroy_subscription(entity)
+
+    def now(self) -> Time:
+        """ROS time."""
+        return self._node.get_clock().now()
 
     def trigger(self, service: str, timeout_s: float = 5.0) -> str:
         """Call a std_srvs/Trigger and return its message. Raises RunError when it is refused or not answered."""
