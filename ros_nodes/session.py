@@ -68,7 +68,7 @@ class Session:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise RunError(f"{name} is not active after {timeout_s:g} s ({state or 'no answer'})")
-                answer = self._call(GetState, f"{name}/get_state", GetState.Request(), min(left, 2.0))
+                answer = self._call(GetState, f"{name}/get_state", GetState.Request(), min(left, 10.0))
                 state = answer.current_state.label if answer is not None else ""
 
     def wait_well(self, nodes: Sequence[str], timeout_s: float = 20.0) -> None:
