@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
 
@@ -59,6 +59,7 @@ class Outcome:
     violations: list[str]
     states: list[str]  # of motor_node, with their causes
     done: list[str]  # by the operator
+    log_lost_s: float | None = None  # before a fault of the recorder, that no bag holds
 
 
 class Campaign:
@@ -194,6 +195,7 @@ def figures_of(outcomes: Sequence[Outcome], slack_s: float) -> dict[str, Any]:
                 "in_bound": sum(outcome.in_bound for outcome in mine),
                 "recovered": sum(outcome.recovered for outcome in mine),
                 "limit_violations": sum(len(outcome.violations) for outcome in mine),
+                "log_lost_s_worst": max((o.log_lost_s for o in mine if o.log_lost_s is not None), default=None),
             }
         )
     count = len(outcomes)
@@ -206,8 +208,3 @@ def figures_of(outcomes: Sequence[Outcome], slack_s: float) -> dict[str, Any]:
         "slack_s": slack_s,
         "rows": rows,
     }
-
-
-def plain_outcome(outcome: Outcome) -> dict[str, Any]:
-    """For the run folder."""
-    return asdict(outcome)

@@ -67,7 +67,7 @@ class Kind:
     seen: tuple[Sign, ...]  # any of these must be seen; none: it is too small to be
     safe: str  # rest: no effort, or no power; off: no power; on: the robot may go on, and no effort stands unattended
     bound: Callable[[Bounds], float]
-    lasts_s: tuple[float, float]  # from do to undo
+    beyond_s: tuple[float, float]  # from the bound to undo
     resumes: bool  # control comes back by itself, nobody arms
     undo: Callable[[Actions], None] = lambda actions: None
     variants: tuple[str, ...] = ("",)
@@ -106,22 +106,22 @@ def _meddle(topic: str, source: str = "") -> Callable[[Actions, str, float], Non
 
 def _processes() -> list[Kind]:
     rows = [
-        Kind("kill motor", _kill("motor_node"), MOTOR_ENDED, "off", lambda b: b.killed, (1.5, 2.0), False),
-        Kind("freeze motor", _freeze("motor_node"), MOTOR_ENDED, "off", lambda b: b.hung, (1.8, 2.3), False,
+        Kind("kill motor", _kill("motor_node"), MOTOR_ENDED, "off", lambda b: b.killed, (1.0, 1.5), False),
+        Kind("freeze motor", _freeze("motor_node"), MOTOR_ENDED, "off", lambda b: b.hung, (0.8, 1.3), False,
              _thaw("motor_node")),
         Kind("kill watchdog", lambda a, variant, s: a.kill_watchdog(), (Sign("motor_node", "the watchdog process has ended"),),
-             "on", lambda b: b.unattended, (1.2, 1.5), True, lambda a: a.replace("motor_node")),
+             "on", lambda b: b.unattended, (1.1, 1.5), True, lambda a: a.replace("motor_node")),
     ]  # fmt: skip
     stale = {"planner_node": lambda b: b.unplanned, "posterior_node": lambda b: b.blind}
     for node, bound in stale.items():
         name = node.removesuffix("_node")
-        rows.append(Kind(f"kill {name}", _kill(node), NO_PLAN, "rest", bound, (0.8, 1.5), False))
-        rows.append(Kind(f"freeze {name}", _freeze(node), NO_PLAN, "rest", bound, (0.8, 1.5), True, _thaw(node)))
+        rows.append(Kind(f"kill {name}", _kill(node), NO_PLAN, "rest", bound, (0.5, 1.2), False))
+        rows.append(Kind(f"freeze {name}", _freeze(node), NO_PLAN, "rest", bound, (0.5, 1.2), True, _thaw(node)))
     for node in ("recorder_node", "model_sync_node"):
         name = node.removesuffix("_node")
         ended, silent = (Sign(f"ended {node}"),), (Sign(f"silence {node}"),)
-        rows.append(Kind(f"kill {name}", _kill(node), ended, "on", lambda b: b.unattended, (0.5, 1.0), True))
-        rows.append(Kind(f"freeze {name}", _freeze(node), silent, "on", lambda b: b.unattended, (4.0, 4.5), True,
+        rows.append(Kind(f"kill {name}", _kill(node), ended, "on", lambda b: b.unattended, (0.4, 0.9), True))
+        rows.append(Kind(f"freeze {name}", _freeze(node), silent, "on", lambda b: b.unattended, (3.9, 4.4), True,
                          _thaw(node)))  # fmt: skip
     return rows
 
@@ -130,25 +130,25 @@ def _lines() -> list[Kind]:
     """Of the cable and what hangs on it; a noisy one may cost readings, and then the robot damps."""
     noisy = ("0.02", "0.05", "0.1", "0.2")
     rows = [
-        Kind(f"line {fault}", _line(f"{fault}={{0}}"), (), "on", lambda b: b.unattended, (0.5, 1.5), False, _whole,
+        Kind(f"line {fault}", _line(f"{fault}={{0}}"), (), "on", lambda b: b.unattended, (0.4, 1.4), False, _whole,
              noisy)
         for fault in ("corrupt", "drop", "duplicate", "delay", "truncate")
     ]  # fmt: skip
     deaf = (Sign("state", "no joint state for"), Sign("motor_node", "no joint state for"))
     gone = (Sign("state", "estop: |damped: "),)
     rows += [
-        Kind("line deaf", _line("answers.drop=1"), deaf, "rest", lambda b: b.deaf, (0.6, 0.9), False, _whole),
-        Kind("line dead", _line("drop=1"), gone, "off", lambda b: b.cut, (0.8, 1.2), False, _whole, buses=WATCHED),
-        Kind("line stalls", _line("stall@0={1}"), gone, "off", lambda b: b.cut, (0.8, 1.2), False, buses=WATCHED),
+        Kind("line deaf", _line("answers.drop=1"), deaf, "rest", lambda b: b.deaf, (0.3, 0.6), False, _whole),
+        Kind("line dead", _line("drop=1"), gone, "off", lambda b: b.cut, (0.3, 0.6), False, _whole, buses=WATCHED),
+        Kind("line stalls", _line("stall@0={1}"), gone, "off", lambda b: b.cut, (0.3, 0.6), False, buses=WATCHED),
         Kind("line hangs up", _line("hangup@0"), (Sign("state", "estop: .*no connection to"),), "off", lambda b: b.cut,
-             (0.8, 1.2), False, lambda a: a.line("plugin@0"), buses=WATCHED),
+             (0.3, 0.6), False, lambda a: a.line("plugin@0"), buses=WATCHED),
         Kind("motor overheats", _line("overheat@0=0"), (Sign("state", "estop: .*(over-temperature|overheating)"),), "off",
-             lambda b: b.faulty, (0.5, 0.8), False, lambda a: a.line("cool@0=0")),
-        Kind("board clock slips", _line("clock@0={0}"), (), "on", lambda b: b.unattended, (1.2, 2.0), False,
+             lambda b: b.faulty, (0.4, 0.7), False, lambda a: a.line("cool@0=0")),
+        Kind("board clock slips", _line("clock@0={0}"), (), "on", lambda b: b.unattended, (1.1, 1.9), False,
              variants=("0.02", "-0.02", "0.1", "-0.1"), buses=("serial",)),
-        Kind("board clock jumps", _line("clock@0={0}"), gone, "off", lambda b: b.cut, (1.2, 2.0), False,
+        Kind("board clock jumps", _line("clock@0={0}"), gone, "off", lambda b: b.cut, (0.7, 1.5), False,
              variants=("0.7", "-0.7", "30", "-30"), buses=("serial",)),
-        Kind("readings are NaN", _line("nan@0={1}"), deaf, "rest", lambda b: b.deaf, (0.6, 0.9), False, buses=("serial",)),
+        Kind("readings are NaN", _line("nan@0={1}"), deaf, "rest", lambda b: b.deaf, (0.3, 0.6), False, buses=("serial",)),
     ]  # fmt: skip
     return rows
 
@@ -163,7 +163,7 @@ def _topics() -> list[Kind]:
         "command": ("motor_node", "applied", ("nan", "shape", "future", "past", "unstamped")),
     }  # fmt: skip
     return [
-        Kind(f"bad {topic}", _meddle(topic, source), (Sign(f"refused {node}"),), "on", lambda b: b.unattended, (0.8, 1.2),
+        Kind(f"bad {topic}", _meddle(topic, source), (Sign(f"refused {node}"),), "on", lambda b: b.unattended, (0.7, 1.1),
              True, lambda a: a.stop_meddling(), variants)
         for topic, (node, source, variants) in refused.items()
     ]  # fmt: skip

@@ -18,10 +18,12 @@ from robot_wm.contract import Contract
 from robot_wm.errors import RunError
 from robot_wm.plain import plain
 from robot_wm.runs import RunFolder
+from robot_wm.timebase import RosOffset
 from ros_nodes.commands import emulated, released_bundle
 from ros_nodes.fault_actions import Actions, TornBundles
-from ros_nodes.fault_campaign import Campaign, Monitor, Outcome, figures_of, plain_outcome
+from ros_nodes.fault_campaign import Campaign, Monitor, Outcome, figures_of
 from ros_nodes.fault_kinds import bounds_of
+from ros_nodes.fault_logs import lost_before
 from ros_nodes.fault_schedule import Planned, kinds_for, schedule
 from ros_nodes.fault_witness import Witness
 from ros_nodes.launcher import Launch, launched
@@ -30,6 +32,7 @@ from ros_nodes.stack import EMULATORS, Stack
 MONITORS = "robot_wm.monitors"
 TIGHTER = 0.8  # of the range: what goes beyond is seen on the line before the hardware clips it
 RAMP_S = 0.02  # from rest to the limit
+OF_THE_RECORDER = ("kill recorder", "freeze recorder", "disk full")
 PATIENCE_S = 120.0  # of the start: a campaign is worth waiting for on a busy machine
 
 
@@ -52,9 +55,11 @@ def run_campaign(order: Order, runs: Path) -> dict[str, Any]:
     """Run it and return its figures. Raises RobotWmError before anything starts when it cannot run."""
     if order.bus not in EMULATORS:
         raise RunError(f"no campaign on --bus {order.bus!r}: it needs a line to watch; choose {', '.join(EMULATORS)}")
-    planned = schedule(order.faults, order.seed, kinds_for(order.bus, order.kinds))
+    kinds = kinds_for(order.bus, order.kinds)
     bundle = load_bundle(order.bundle or released_bundle(order.task))
     contract = tightened(bundle.contract)
+    bounds = bounds_of(contract, order.bus)
+    planned = schedule(order.faults, order.seed, kinds, bounds, order.slack_s)
     folder = RunFolder.create("faults", asdict(order) | {"contract_hash": contract.hash}, runs, order.bus)
     path = folder.path.resolve()
     contract.save(path / "contract.yaml")
@@ -66,8 +71,10 @@ def run_campaign(order: Order, runs: Path) -> dict[str, Any]:
         with launched(stack, contract, path, local=True, keep_going=True, patience_s=PATIENCE_S) as launch:
             monitor = _monitor(order.bus, contract, stack, path / "tap")
             actions = Actions(launch, Witness(launch.session, launch.supervisor), control, bundles)
-            campaign = Campaign(actions, monitor, bounds_of(contract, order.bus), order.slack_s)
+            campaign = Campaign(actions, monitor, bounds, order.slack_s)
             outcomes = _all(campaign, launch, planned, order.seed, path)
+    outcomes = with_logs(outcomes, path / "bag")
+    _write(path / "outcomes.json", [asdict(outcome) for outcome in outcomes])
     figures = figures_of(outcomes, order.slack_s) | {"bus": order.bus, "seed": order.seed, "run": str(path)}
     folder.figures(figures)
     return figures
@@ -83,6 +90,16 @@ def tightened(contract: Contract) -> Contract:
         action=replace(action, limit_low=low, limit_high=high, rate=rate),
         safety=replace(contract.safety, damping=()),
     )
+
+
+def with_logs(outcomes: Sequence[Outcome], bag: Path) -> list[Outcome]:
+    """What each fault of the recorder has cost the logs."""
+    offset = RosOffset.measure()
+    asked = [outcome for outcome in outcomes if outcome.fault.kind in OF_THE_RECORDER]
+    lost = dict(
+        zip((o.fault.index for o in asked), lost_before(bag, [offset.to_ros(o.stamp) for o in asked]), strict=True)
+    )
+    return [replace(outcome, log_lost_s=lost.get(outcome.fault.index)) for outcome in outcomes]
 
 
 def _stack(order: Order, bundle: Path, folder: Path, short: Path) -> Stack:
@@ -128,7 +145,7 @@ def _all(campaign: Campaign, launch: Launch, planned: Sequence[Planned], seed: i
         for fault in planned:
             bar.update(line, description=f"{fault.kind} {fault.variant}".rstrip())
             outcomes.append(campaign.run_fault(fault))
-            _write(folder / "outcomes.json", [plain_outcome(outcome) for outcome in outcomes])
+            _write(folder / "outcomes.json", [asdict(outcome) for outcome in outcomes])
             bar.update(line, advance=1)
     launch.session.mark("end")
     return outcomes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot_wm.errors import RunError
-from ros_nodes.fault_kinds import KINDS, Kind
+from ros_nodes.fault_kinds import KINDS, Bounds, Kind
 
 MOMENT_S = (0.2, 0.7)  # from control being back to the fault
 
@@ -40,14 +40,18 @@ def kinds_for(bus: str, patterns: Sequence[str]) -> list[Kind]:
     return [k for k in here if not patterns or any(fnmatch.fnmatchcase(k.name, pattern) for pattern in patterns)]
 
 
-def schedule(faults: int, seed: int, kinds: Sequence[Kind]) -> list[Planned]:
-    """So many faults: each round has every kind once, in random order, so that none is left out."""
+def schedule(faults: int, seed: int, kinds: Sequence[Kind], bounds: Bounds, slack_s: float) -> list[Planned]:
+    """So many faults: each round has every kind once, in random order, so that none is left out.
+
+    Each lasts longer than its bound and `slack_s`, else it could not be told whether the robot was safe in time.
+    """
     rng = np.random.default_rng(seed)
     planned: list[Planned] = []
     while len(planned) < faults:
         for k in rng.permutation(len(kinds)):
             kind = kinds[k]
             variant = str(rng.choice(kind.variants))
-            after, lasts = float(rng.uniform(*MOMENT_S)), float(rng.uniform(*kind.lasts_s))
+            after = float(rng.uniform(*MOMENT_S))
+            lasts = kind.bound(bounds) + slack_s + float(rng.uniform(*kind.beyond_s))
             planned.append(Planned(len(planned), kind.name, variant, round(after, 3), round(lasts, 3)))
     return planned[:faults]
