@@ -14,6 +14,7 @@ from pathlib import Path
 from robot_wm.bundle import Bundle, load_bundle, write_bundle
 from robot_wm.errors import RunError
 from robot_wm.store import ModelStore
+from robot_wm.store_files import open_files
 from ros_nodes.fault_topics import Meddler
 from ros_nodes.fault_witness import Witness
 from ros_nodes.launcher import Launch
@@ -22,33 +23,42 @@ ROOM = 20_000  # bytes that a bag may still grow
 
 
 class TornBundles:
-    """A store whose current bundle is sound until somebody pushes one that is not."""
+    """A store whose current bundle is sound until somebody points it to one that is not."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         self.folder = folder
         self._sound = load_bundle(bundle)
-        self._store = ModelStore(folder / "store")
-        self._store.push(self._sound.path)
-        self._pushed = 0
+        self._files = open_files(folder / "store")
+        ModelStore(folder / "store", self._files).push(self._sound.path)
+        self._torn = ""  # id
+        self._made = 0
 
-    def push(self, how: str) -> None:
-        """Make a bundle current that lost something on its way: altered, truncated or missing."""
-        self._pushed += 1
+    def tear(self, how: str) -> None:
+        """Put a new bundle into the store that lost something on its way: altered, truncated or missing."""
+        self._made += 1
         other = self._another()
-        self._store.push(other.path)
+        self._files.send(other.path, other.bundle_id)
+        shutil.rmtree(other.path)
         stored = self.folder / "store" / "bundles" / other.bundle_id
-        victim = max((file for file in stored.rglob("*.onnx")), key=lambda file: file.stat().st_size)
+        victim = max(stored.rglob("*.onnx"), key=lambda file: file.stat().st_size)
         data = victim.read_bytes()
+        middle = len(data) // 2
         if how == "missing":
             victim.unlink()
+        elif how == "truncated":
+            victim.write_bytes(data[:middle])
         else:
-            middle = len(data) // 2
-            victim.write_bytes(data[:middle] if how == "truncated" else data[:middle] + b"\xa5" + data[middle + 1 :])
-        shutil.rmtree(other.path)
+            victim.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+        self._torn = other.bundle_id
+
+    def point(self) -> None:
+        """The torn bundle is current."""
+        self._files.point("current", self._torn)
 
     def point_back(self) -> None:
-        """The sound bundle is current again."""
-        self._store.push(self._sound.path)
+        """The sound one is current again, and the torn one is gone."""
+        self._files.point("current", self._sound.bundle_id)
+        shutil.rmtree(self.folder / "store" / "bundles" / self._torn)
 
     def _another(self) -> Bundle:
         """The same model as a bundle of its own."""
@@ -56,7 +66,7 @@ class TornBundles:
         def fill(directory: Path) -> None:
             shutil.copytree(self._sound.path, directory, dirs_exist_ok=True)
             (directory / "manifest.json").unlink()
-            (directory / "note.txt").write_text(str(self._pushed))
+            (directory / "note.txt").write_text(str(self._made))
 
         return write_bundle(self.folder / "next", self._sound.manifest, fill)
 
@@ -103,15 +113,16 @@ class Actions:
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as link:
             link.sendto(text.encode(), self.control)
 
-    def prepare(self, topic: str, what: str, source: str) -> None:
-        """Find what bad copies are made of, before the fault begins."""
+    def listen(self, topic: str, what: str, source: str) -> None:
+        """Get ready to publish on a topic; nothing is published yet."""
         self.meddler = Meddler(self.launch.session, self.launch.contract, topic, what, source)
 
-    def meddle(self, topic: str, what: str, source: str) -> None:
-        if self.meddler is None:
-            self.prepare(topic, what, source)
+    def publish(self) -> None:
+        """One more bad message, where there is somebody to publish it."""
+        if self.meddler is not None:
+            self.meddler.publish()
 
-    def stop_meddling(self) -> None:
+    def stop_publishing(self) -> None:
         if self.meddler is not None:
             self.meddler.close()
             self.meddler = None
@@ -122,12 +133,6 @@ class Actions:
         newest = max(self._bags(), key=lambda file: file.stat().st_mtime)
         size = newest.stat().st_size + ROOM
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
-
-    def push_torn(self, how: str) -> None:
-        self.bundles.push(how)
-
-    def point_back(self) -> None:
-        self.bundles.point_back()
 
     def _bags(self) -> list[Path]:
         assert self.launch.stack.bag is not None

@@ -77,9 +77,7 @@ class Campaign:
         """Wait for the moment, do it, watch, undo it, bring control back, judge. Raises RunError when control stays away."""
         kind = KINDS[planned.kind]
         self._launch.session.spin(planned.after_s)
-        if kind.name.startswith("bad "):  # listening takes a moment that is none of the fault's
-            topic = kind.name.removeprefix("bad ")
-            self.actions.prepare(topic, planned.variant, "applied" if topic == "command" else topic)
+        kind.prepare(self.actions, planned.variant)
         self._witness.begin()
         start = time.monotonic_ns()
         kind.do(self.actions, planned.variant, planned.lasts_s)
@@ -113,8 +111,7 @@ class Campaign:
         end, seen = start + round(lasts_s * 1e9), False
         while time.monotonic_ns() < end:
             self._launch.session.spin(STEP_S)
-            if self.actions.meddler is not None:
-                self.actions.meddler.publish()
+            self.actions.publish()
             seen = seen or self._seen(kind)
         return seen
 

@@ -72,6 +72,7 @@ class Kind:
     undo: Callable[[Actions], None] = lambda actions: None
     variants: tuple[str, ...] = ("",)
     buses: tuple[str, ...] = ("serial", "dynamixel", "feetech")
+    prepare: Callable[[Actions, str], None] = lambda actions, variant: None  # what takes time and is no fault yet
 
 
 MOTOR_ENDED = (Sign("log motor_node", "killed it and cut the motors' power|ended without|cut the motors' power"),)
@@ -100,8 +101,13 @@ def _thaw(node: str) -> Callable[[Actions], None]:
     return lambda actions: actions.thaw(node)
 
 
-def _meddle(topic: str, source: str = "") -> Callable[[Actions, str, float], None]:
-    return lambda actions, variant, lasts_s: actions.meddle(topic, variant, source or topic)
+def _meddle(topic: str, source: str = "") -> Callable[[Actions, str], None]:
+    """Get ready to publish bad copies of what is heard on `source`, or on the topic itself."""
+    return lambda actions, variant: actions.listen(topic, variant, source or topic)
+
+
+def _publish(actions: Actions, variant: str, lasts_s: float) -> None:
+    actions.publish()
 
 
 def _processes() -> list[Kind]:
@@ -110,7 +116,7 @@ def _processes() -> list[Kind]:
         Kind("freeze motor", _freeze("motor_node"), MOTOR_ENDED, "off", lambda b: b.hung, (0.8, 1.3), False,
              _thaw("motor_node")),
         Kind("kill watchdog", lambda a, variant, s: a.kill_watchdog(), (Sign("motor_node", "the watchdog process has ended"),),
-             "on", lambda b: b.unattended, (1.1, 1.5), True, lambda a: a.replace("motor_node")),
+             "on", lambda b: b.unattended, (1.1, 1.5), False, lambda a: a.replace("motor_node")),
     ]  # fmt: skip
     stale = {"planner_node": lambda b: b.unplanned, "posterior_node": lambda b: b.blind}
     for node, bound in stale.items():
@@ -154,28 +160,34 @@ def _lines() -> list[Kind]:
 
 
 def _topics() -> list[Kind]:
+    """Bad copies beside the real messages, of which the robot goes on by the latter."""
     every = ("nan", "shape", "future", "past", "unstamped", "delayed", "reordered")
     refused = {
         "plan": ("motor_node", "", (*every, "foreign")),
-        "latent": ("planner_node", "", ("nan", "shape", "future", "unstamped", "foreign", "past", "delayed", "reordered")),
+        "latent": ("planner_node", "", ("nan", "shape", "future", "unstamped")),
         "joint_states": ("posterior_node", "", every),
         "applied": ("posterior_node", "", ("nan", "shape", "future", "unstamped")),
         "command": ("motor_node", "applied", ("nan", "shape", "future", "past", "unstamped")),
-    }  # fmt: skip
-    return [
-        Kind(f"bad {topic}", _meddle(topic, source), (Sign(f"refused {node}"),), "on", lambda b: b.unattended, (0.7, 1.1),
-             True, lambda a: a.stop_meddling(), variants)
+    }
+    rows = [
+        Kind(f"bad {topic}", _publish, (Sign(f"refused {node}"),), "on", lambda b: b.unattended, (0.7, 1.1), True,
+             lambda a: a.stop_publishing(), variants, prepare=_meddle(topic, source))
         for topic, (node, source, variants) in refused.items()
     ]  # fmt: skip
+    # Only the newest latent counts, so older ones are passed over; one that cannot be used costs a plan until the next comes.
+    strange = ("past", "delayed", "reordered", "foreign", "longer")
+    rows.append(Kind("strange latent", _publish, (), "on", lambda b: b.unattended, (0.7, 1.1), True,
+                     lambda a: a.stop_publishing(), strange, prepare=_meddle("latent")))  # fmt: skip
+    return rows
 
 
 def _files() -> list[Kind]:
     return [
-        Kind("disk full", lambda a, variant, s: a.fill_disk(), (Sign("recorder_node", "cannot|full|too large|write"),), "on",
+        Kind("disk full", lambda a, variant, s: a.fill_disk(), (Sign("recorder_node", "^(?!recording|nothing|not active)"),), "on",
              lambda b: b.unattended, (1.5, 2.5), True, lambda a: a.replace("recorder_node")),
-        Kind("bundle torn", lambda a, variant, s: a.push_torn(variant), (Sign("model_sync_node", "refused"),), "on",
-             lambda b: b.unattended, (2.0, 3.0), True, lambda a: a.point_back(),
-             ("altered", "truncated", "missing")),
+        Kind("bundle torn", lambda a, variant, s: a.bundles.point(), (Sign("log model_sync_node", "refused"),), "on",
+             lambda b: b.unattended, (2.0, 3.0), True, lambda a: a.bundles.point_back(),
+             ("altered", "truncated", "missing"), prepare=lambda a, variant: a.bundles.tear(variant)),
     ]  # fmt: skip
 
 

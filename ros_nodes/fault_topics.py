@@ -75,6 +75,13 @@ def _shape(msg: Any, now: Time) -> None:
         msg.name = ["elbow"] * len(msg.name)
 
 
+def _longer(msg: Any, now: Time) -> None:
+    """A sound tensor of one number too many."""
+    _stamp(msg, now)
+    msg.data = bytes(msg.data) + bytes(4)
+    msg.width, msg.step = msg.width + 1, msg.step + 4
+
+
 def _future(msg: Any, now: Time) -> None:
     _stamp(msg, now, 5.0)
 
@@ -101,6 +108,7 @@ def _as_it_was(msg: Any, now: Time) -> None:
 SPOILT: dict[str, Callable[[Any, Time], None]] = {
     "nan": _nan,
     "shape": _shape,
+    "longer": _longer,
     "future": _future,
     "past": _past,
     "unstamped": _unstamped,
