@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -13,8 +12,6 @@ from std_msgs.msg import Header
 from ros_nodes import topics
 from ros_nodes.processes import Supervisor
 from ros_nodes.session import Session
-
-SILENT_S = 2.5  # every node says something once a second
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,13 @@ class Witness:
     """Listens from its construction on; `begin` forgets what came before."""
 
     def __init__(self, session: Session, supervisor: Supervisor) -> None:
+        self._session = session
         self._supervisor = supervisor
         self.state = ""  # of motor_node, as it last said
         self.states: list[str] = []  # `<state>: <cause>`
         self._said: dict[str, list[str]] = defaultdict(list)
         self._refused: dict[str, float] = {}
         self._refused_before: dict[str, float] = {}
-        self._heard: dict[str, float] = {}
         self._logs: dict[str, int] = {}
         session.subscribe(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, 100)
         session.subscribe(Header, topics.STATE, self._on_state, topics.latched())
@@ -63,7 +60,7 @@ class Witness:
         if kind == "log":
             return re.search(sign.pattern, self._log(name)) is not None
         if kind == "silence":
-            return time.monotonic() - self._heard.get(name, time.monotonic()) > SILENT_S
+            return bool(self._session.silent([name]))
         if kind == "ended":
             return name not in self._supervisor.running()
         if kind == "refused":
@@ -89,7 +86,6 @@ class Witness:
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
             name = status.name.rpartition("/")[2]
-            self._heard[name] = time.monotonic()
             self._said[name].append(status.message)
             counts = [pair.value for pair in status.values if "refused" in pair.key and pair.value.isdigit()]
             if counts:

@@ -80,6 +80,7 @@ class Launch:
         self.last_state = ""  # what motor_node last said of itself
         self.provider = ""  # that planner_node runs on
         self.stopped = ""  # why the motors were e-stopped
+        self.fell_silent: set[str] = set()  # nodes that hung, or died unnoticed
         self.recording_ended = ""  # why recorder_node stopped recording before the end
         self._params = write_params(stack, folder / "params.yaml")
 
@@ -123,6 +124,7 @@ class Launch:
                 self._inflict(due.pop(0))
                 begin += time.monotonic() - before
             self.session.spin(min(STEP_S, seconds - elapsed))
+            self.fell_silent.update(self.session.silent(self.stack.nodes))
             if self._motor("state") == "estop":
                 self.stopped = self.session.diagnostics["motor_node"][1]
                 break

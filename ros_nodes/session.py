@@ -25,6 +25,7 @@ from ros_nodes import topics
 from ros_nodes.convert import event_to_msg
 
 STEP_S = 0.05
+SILENT_S = 2.5  # every node says something once a second
 
 
 class Session:
@@ -39,6 +40,7 @@ class Session:
         self._executor.add_node(self._node)
         self._events = self._node.create_publisher(Header, topics.EVENT, topics.latched(10))
         self.diagnostics: dict[str, tuple[int, str, dict[str, str]]] = {}  # node → level, message, key/values
+        self._heard: dict[str, float] = {}  # node → when last [s, monotonic]
         self._node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, 10)
 
     def __enter__(self) -> Session:
@@ -122,6 +124,11 @@ class Session:
         """ROS time."""
         return self._node.get_clock().now()
 
+    def silent(self, nodes: Sequence[str]) -> list[str]:
+        """Those that have said something once and nothing for so long that they hang, or are gone."""
+        now = time.monotonic()
+        return [name for name in nodes if now - self._heard.get(name, now) > SILENT_S]
+
     def trigger(self, service: str, timeout_s: float = 5.0) -> str:
         """Call a std_srvs/Trigger and return its message. Raises RunError when it is refused or not answered."""
         answer = self._call(Trigger, service, Trigger.Request(), timeout_s)
@@ -163,4 +170,6 @@ class Session:
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
             values = {pair.key: pair.value for pair in status.values}
-            self.diagnostics[status.name.rpartition("/")[2]] = (status.level[0], status.message, values)
+            name = status.name.rpartition("/")[2]
+            self.diagnostics[name] = (status.level[0], status.message, values)
+            self._heard[name] = time.monotonic()
