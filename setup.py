@@ -57,6 +57,7 @@ COMMANDS = [
     "sim = ros_nodes.commands:sim",
     "run = ros_nodes.commands:run",
     "record = ros_nodes.commands:record",
+    "faults = ros_nodes.fault_commands:faults",
     "calibrate = calibration.commands:calibrate",
 ]
 
@@ -138,6 +139,7 @@ setup(
         "robot_wm.sensors": ["mujoco = sim.plant_bus:PlantSensors"],
         "robot_wm.cameras": ["mujoco = sim.plant_camera:PlantCamera"],
         "robot_wm.plants": ["mujoco = sim.plant_bus:PlantControl"],
+        "robot_wm.monitors": ["emulated = sim.bus_monitor:BusMonitor"],
         "robot_wm.films": ["mujoco = sim.video:film"],
     },
 )

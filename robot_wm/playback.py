@@ -12,6 +12,7 @@ from robot_wm.timebase import NS_PER_S, Grid
 
 AHEAD_S = 1.0  # a plan that starts later than this comes from another clock
 PENDING = 8  # plans kept that have not ended
+BUNDLES = 3  # the next, the one in use, the one before
 
 
 class Offers:
@@ -41,7 +42,7 @@ class PlanPlayer:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self.bundles: frozenset[str] | None = None  # ids of bundles whose plans are played; None: any
+        self.bundles: tuple[str, ...] | None = None  # ids of bundles whose plans are played, newest last; None: any
         self.counts = Offers()
         self._plans: deque[Plan] = deque(maxlen=PENDING)
         self._size = contract.action.size
@@ -60,6 +61,11 @@ class PlanPlayer:
         self._plans.append(plan)
         self.counts.accepted += 1
         return ""
+
+    def expect(self, bundle_id: str) -> None:
+        """From now on play plans by this bundle, and by those expected last: a swap must not cost a plan that is on its way."""
+        kept = [known for known in self.bundles or () if known != bundle_id]
+        self.bundles = (*kept, bundle_id)[-BUNDLES:]
 
     def action(self, now: int) -> tuple[FloatArray, int] | None:
         """The action (A,) to send at `now` and the index of its plan, or None when no plan is good."""

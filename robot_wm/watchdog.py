@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from robot_wm.buses.base import open_bus
+from robot_wm.buses.base import bus_kind, open_bus
 from robot_wm.contract import Contract, parse_contract
 from robot_wm.errors import BusError, RobotWmError
 from robot_wm.realtime import RealtimeOptions, go_realtime
@@ -115,6 +115,8 @@ def main() -> int:
         text += byte
     job = json.loads(text)
     contract = parse_contract(job["contract"])
+    with contextlib.suppress(BusError):
+        bus_kind(job["bus"])  # imported now, not when every millisecond counts
     go_realtime(RealtimeOptions(PRIORITY))
     wrong = watch(pipe, job["patience_s"])
     if not wrong:

@@ -79,7 +79,7 @@ def sim(
     with tempfile.TemporaryDirectory(prefix="robot_wm_") as short:  # a Unix socket's path is limited to 107 bytes
         socket = str(Path(short) / "plant.sock")
         bundle = (bundle or released_bundle(task)).resolve()
-        options, board = _board(bus, bus_faults, socket, seed, bundle)
+        options, board = emulated(bus, bus_faults, socket, seed, bundle)
         seen = bool(load_contract(bundle / "contract.yaml").images)
         stack = Stack(
             contract=None,
@@ -194,7 +194,7 @@ def record(
     run_episode(episode, runs, json_)
 
 
-def _board(bus: str, faults: str, socket: str, seed: int, bundle: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+def emulated(bus: str, faults: str, socket: str, seed: int, bundle: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Options of a simulated bus, and the arguments of its emulated hardware; none for the plant's own bus."""
     import json
 

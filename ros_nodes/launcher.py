@@ -21,6 +21,7 @@ from ros_nodes.stack import BOARD, PLANT, Stack, board_command, node_command, pl
 
 PLANTS = "robot_wm.plants"
 PLANT_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 30.0
 OF_THE_PLANT = ("motor_node", "sensor_node", "camera_node")  # these connect to it
 STEP_S = 0.1
 ERROR = 2  # diagnostic_msgs/DiagnosticStatus
@@ -61,17 +62,26 @@ class Launch:
     """One running stack; made by `launched`."""
 
     def __init__(
-        self, stack: Stack, contract: Contract, folder: Path, supervisor: Supervisor, session: Session, keep_going: bool
+        self,
+        stack: Stack,
+        contract: Contract,
+        folder: Path,
+        supervisor: Supervisor,
+        session: Session,
+        keep_going: bool,
+        patience_s: float,
     ) -> None:
         self.stack = stack
         self.contract = contract
         self.supervisor = supervisor
         self.session = session
         self.keep_going = keep_going
+        self.patience_s = patience_s
         self.plant: Plant | None = None
         self.last_state = ""  # what motor_node last said of itself
         self.provider = ""  # that planner_node runs on
         self.stopped = ""  # why the motors were e-stopped
+        self.fell_silent: set[str] = set()  # nodes that hung, or died unnoticed
         self.recording_ended = ""  # why recorder_node stopped recording before the end
         self._params = write_params(stack, folder / "params.yaml")
 
@@ -90,8 +100,8 @@ class Launch:
             self._wait_for_port(Path(self.stack.bus_options["port"]))
         for name in waiting:
             self.supervisor.start(node_command(self.stack, name, self._params))
-        self.session.wait_active(self.stack.nodes)
-        self.session.wait_well([name for name in self.stack.nodes if name != "model_sync_node"])
+        self.session.wait_active(self.stack.nodes, self.patience_s)
+        self.session.wait_well([name for name in self.stack.nodes if name != "model_sync_node"], self.patience_s)
         self.session.wait_listening("event", self.stack.listeners)
         if self.stack.bag is not None:
             self.session.wait_recorded(self._streams())
@@ -106,7 +116,7 @@ class Launch:
         if self.plant is not None:
             self.plant.reset(seed)
         self.session.mark("start", f"seed {seed}" if self.plant is not None else "")
-        self._arm()
+        self.arm()
         begin = time.monotonic()
         due = sorted(faults, key=lambda fault: fault.at)
         while (elapsed := time.monotonic() - begin) < seconds:
@@ -115,6 +125,7 @@ class Launch:
                 self._inflict(due.pop(0))
                 begin += time.monotonic() - before
             self.session.spin(min(STEP_S, seconds - elapsed))
+            self.fell_silent.update(self.session.silent(self.stack.nodes))
             if self._motor("state") == "estop":
                 self.stopped = self.session.diagnostics["motor_node"][1]
                 break
@@ -155,7 +166,7 @@ class Launch:
         seen = topics.images(self.contract) if self.stack.cameras else {}
         return [topics.JOINT_STATES, topics.APPLIED, *planned, *rewarded, *seen]
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
         """Arm as soon as the motor loop has heard the joints."""
         deadline = time.monotonic() + 5.0
         while True:
@@ -183,7 +194,7 @@ class Launch:
             self.session.wait_active([fault.name])
             self.session.wait_well([fault.name])
         if self._motor("state") == "damped":
-            self._arm()  # what an operator would do
+            self.arm()  # what an operator would do
         self.session.mark("mark", f"restarted {fault.name}")
 
     def _motor(self, key: str) -> str:
@@ -218,13 +229,21 @@ class Launch:
 
 
 @contextlib.contextmanager
-def launched(stack: Stack, contract: Contract, folder: Path, local: bool, keep_going: bool = False) -> Iterator[Launch]:
+def launched(
+    stack: Stack,
+    contract: Contract,
+    folder: Path,
+    local: bool,
+    keep_going: bool = False,
+    patience_s: float = START_TIMEOUT_S,
+) -> Iterator[Launch]:
     """Start a stack and stop it however the block ends: normally, on an error, Ctrl-C or SIGTERM.
 
     Args:
         contract: the stack's, or its bundle's.
         folder: gets the resolved parameters and the processes' logs.
         local: choose a free ROS domain and keep to this machine; otherwise the environment decides, as on a robot.
+        patience_s: for every node to become active, and then to be well.
     """
     logs = folder / "logs"
     with contextlib.ExitStack() as cleanup:
@@ -239,7 +258,7 @@ def launched(stack: Stack, contract: Contract, folder: Path, local: bool, keep_g
                 launch.check()
 
         session = cleanup.enter_context(Session(stack.namespace, check))
-        launch = Launch(stack, contract, folder, supervisor, session, keep_going)
+        launch = Launch(stack, contract, folder, supervisor, session, keep_going, patience_s)
         try:
             launch.start()
             yield launch

@@ -151,10 +151,13 @@ class MotorNode(Base):
         self._loop.commands.put(command_from_msg(msg, self.contract, self.offset, topics.COMMAND))
 
     def _on_model_status(self, msg: Header) -> None:
-        """Hear which bundle planner_node plans with, for the check before arming."""
+        """Hear which bundle planner_node plans with, for the check before arming and for what is played."""
         event = event_from_msg(msg, self.offset, topics.MODEL_STATUS)
         node, _, bundle_id = event.note.partition(" ")
-        if event.kind == "using" and node == "planner_node":
+        if node != "planner_node" or event.kind not in ("ready", "using"):
+            return
+        self._loop.plan_player.expect(bundle_id)
+        if event.kind == "using":
             self._loop.papers = self._papers.used(bundle_id)
 
     def _service(self, verb: Callable[[], Answer]) -> Callable[[Any, Any], Any]:

@@ -59,6 +59,7 @@ def run_episode(episode: Episode, runs: Path, json_: bool) -> dict[str, Any]:
     figures = run_figures(readable, contract) | {"processes": launch.supervisor.started, "motor": launch.last_state}
     figures |= {
         "provider": launch.provider,
+        "fell_silent": sorted(launch.fell_silent),
         "realtime": launch.supervisor.realtime,
         "bag": str(readable.path),
         "run": str(folder.path.resolve()),

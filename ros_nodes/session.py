@@ -12,7 +12,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -23,6 +25,7 @@ from ros_nodes import topics
 from ros_nodes.convert import event_to_msg
 
 STEP_S = 0.05
+SILENT_S = 2.5  # every node says something once a second
 
 
 class Session:
@@ -37,6 +40,7 @@ class Session:
         self._executor.add_node(self._node)
         self._events = self._node.create_publisher(Header, topics.EVENT, topics.latched(10))
         self.diagnostics: dict[str, tuple[int, str, dict[str, str]]] = {}  # node → level, message, key/values
+        self._heard: dict[str, float] = {}  # node → when last [s, monotonic]
         self._node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, 10)
 
     def __enter__(self) -> Session:
@@ -66,7 +70,7 @@ class Session:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise RunError(f"{name} is not active after {timeout_s:g} s ({state or 'no answer'})")
-                answer = self._call(GetState, f"{name}/get_state", GetState.Request(), min(left, 2.0))
+                answer = self._call(GetState, f"{name}/get_state", GetState.Request(), min(left, 10.0))
                 state = answer.current_state.label if answer is not None else ""
 
     def wait_well(self, nodes: Sequence[str], timeout_s: float = 20.0) -> None:
@@ -100,6 +104,30 @@ class Session:
 
     def _recorded(self, topic: str) -> bool:
         return f"recorded /{topic.lstrip('/')}" in self.diagnostics.get("recorder_node", (0, "", {}))[2]
+
+    def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: Any) -> Any:
+        """Listen to one more topic; `destroy` ends it."""
+        return self._node.create_subscription(kind, topic, callback, qos)
+
+    def advertise(self, kind: type, topic: str, qos: Any) -> Any:
+        """Publish on one more topic; `destroy` ends it."""
+        return self._node.create_publisher(kind, topic, qos)
+
+    def destroy(self, entity: Any) -> None:
+        """End a subscription or publisher of ours."""
+        if isinstance(entity, Publisher):
+            self._node.destroy_publisher(entity)
+        else:
+            self._node.destroy_subscription(entity)
+
+    def now(self) -> Time:
+        """ROS time."""
+        return self._node.get_clock().now()
+
+    def silent(self, nodes: Sequence[str]) -> list[str]:
+        """Those that have said something once and nothing for so long that they hang, or are gone."""
+        now = time.monotonic()
+        return [name for name in nodes if now - self._heard.get(name, now) > SILENT_S]
 
     def trigger(self, service: str, timeout_s: float = 5.0) -> str:
         """Call a std_srvs/Trigger and return its message. Raises RunError when it is refused or not answered."""
@@ -142,4 +170,6 @@ class Session:
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
             values = {pair.key: pair.value for pair in status.values}
-            self.diagnostics[status.name.rpartition("/")[2]] = (status.level[0], status.message, values)
+            name = status.name.rpartition("/")[2]
+            self.diagnostics[name] = (status.level[0], status.message, values)
+            self._heard[name] = time.monotonic()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,6 +64,12 @@ class Board:
         self._heard = 0  # [ns]
         self._joints: JointState | None = None
         self._sensed = -PATIENCE  # when physics last answered [ns]
+        self._unsound_until = 0  # [ns]
+
+    @property
+    def driven(self) -> bool:
+        """Whether a setpoint reaches a motor."""
+        return self.enabled
 
     def time(self, stamp: int) -> int:
         """Microcontroller time [us, mod 2^32] at host time `stamp` [ns]."""
@@ -95,8 +102,17 @@ class Board:
         """From now on a joint is too hot; `cool` ends it."""
         self.faults[joint] |= OVER_TEMPERATURE
 
-    def cool(self) -> None:
-        self.faults = [0] * len(self.faults)
+    def cool(self, joint: int = 0) -> None:
+        """The joint is cool again."""
+        self.faults[joint] &= ~OVER_TEMPERATURE
+
+    def step_clock(self, seconds: float) -> None:
+        """Its clock jumps."""
+        self._clock_start += round(seconds * 1e6)
+
+    def read_nan(self, until: int) -> None:
+        """Until then [ns] every position it measures is NaN."""
+        self._unsound_until = until
 
     def _take(self, frame: Frame, now: int) -> bytes:
         hello = frame.type == Type.HELLO
@@ -169,6 +185,8 @@ class Board:
         """Read physics; while it is late the last reading stands."""
         try:
             self._joints = self.physics.read()
+            if now < self._unsound_until:
+                self._joints = replace(self._joints, position=np.full(len(self.faults), np.nan))
         except BusError:
             self.counts["physics_late"] += 1
             if self._joints is None or now - self._sensed > PATIENCE:

@@ -47,6 +47,11 @@ class DynamixelChain(ServoChain[EmulatedDynamixel]):
         self.counts["watchdog"] = 0
         self._heard = 0  # [ns]
 
+    @property
+    def driven(self) -> bool:
+        """Whether a goal reaches a motor; a servo whose watchdog has tripped obeys none."""
+        return any(servo.torque and not servo.tripped for servo in self._motors)
+
     def tick(self, now: int) -> None:
         """The bus watchdogs."""
         late = False

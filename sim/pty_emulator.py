@@ -27,7 +27,9 @@ from robot_wm.contract import Contract, parse_contract
 from robot_wm.errors import BusError, RobotWmError, RunError
 from robot_wm.launched_by import launcher
 from robot_wm.realtime import RealtimeOptions, go_realtime
-from sim.link_events import Event, parse_faults
+from sim.bus_tap import Kind, Tap
+from sim.link_control import LinkControl, inflict
+from sim.link_events import parse_faults
 from sim.link_faults import FaultRates, FaultyLine, Split, at_zeros
 from sim.plant_bus import PlantBus, PlantControl
 
@@ -47,6 +49,11 @@ class Device(Protocol):
         """Whether any motor is powered."""
         ...
 
+    @property
+    def driven(self) -> bool:
+        """Whether what it is told reaches a motor."""
+        ...
+
     def receive(self, data: bytes, now: int) -> bytes:
         """Take bytes at `now` [ns]; return the answers."""
         ...
@@ -59,6 +66,10 @@ class Device(Protocol):
         """From now on a joint is too hot."""
         ...
 
+    def cool(self, joint: int) -> None:
+        """It is no longer, and has been power-cycled where it needs that."""
+        ...
+
 
 class PtyEmulator:
     """A device behind a pty. `path` is what a client opens; it stays the same when the cable is plugged in again.
@@ -67,6 +78,7 @@ class PtyEmulator:
         link: a symbolic link to make to the pty.
         rates: faults of both directions, drawn from `seed`.
         split: how the line's frames are told apart.
+        tap: where to write what passes.
     """
 
     def __init__(
@@ -76,8 +88,11 @@ class PtyEmulator:
         rates: FaultRates | None = None,
         seed: int = 0,
         split: Split = at_zeros,
+        tap: Tap | None = None,
     ) -> None:
         self.device = device
+        self.tap = tap
+        self._driven = False  # as the tap knows it
         self.path = str(link)
         down, up = np.random.default_rng(seed).spawn(2)
         self.to_device = FaultyLine(rates or FaultRates(), down, split)
@@ -126,12 +141,20 @@ class PtyEmulator:
             silent = ends is None or self._ends is not ends or time.monotonic() < self._stalled_until
             if ready and not silent and ends is not None:
                 data = os.read(ends[0], CHUNK)
+                self._tell(Kind.SENT, data)
         if silent:
             time.sleep(wait_s)
         answer = self.device.receive(self.to_device.carry(data), time.monotonic_ns()) if data else b""
         self.device.tick(time.monotonic_ns())
+        if self.device.driven is not self._driven:
+            self._driven = self.device.driven
+            self._tell(Kind.DRIVEN, bytes([self._driven]))
         if answer:
             self._send(self.from_device.carry(answer))
+
+    def _tell(self, kind: Kind, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap.write(time.monotonic_ns(), kind, data)
 
     def _send(self, data: bytes) -> None:
         with self._lock:
@@ -178,18 +201,6 @@ def plant_behind(socket: str) -> tuple[Contract, PlantBus]:
     return contract, bus
 
 
-def inflict(emulator: PtyEmulator, event: Event) -> None:
-    """Make an event happen."""
-    if event.what == "stall":
-        emulator.stall(event.argument)
-    elif event.what == "hangup":
-        emulator.hang_up()
-    elif event.what == "plugin":
-        emulator.plug_in()
-    else:
-        emulator.device.overheat(int(event.argument))
-
-
 def arguments_of(module: str, what: str) -> argparse.ArgumentParser:
     """The arguments that every emulator takes; `what` it emulates."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=f"Emulated hardware on a pty: {what}.")
@@ -199,6 +210,8 @@ def arguments_of(module: str, what: str) -> argparse.ArgumentParser:
         "--faults", default="", help="corrupt=0.01,stall@3=0.5,hangup@5: per frame, and s after power-on"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
+    parser.add_argument("--tap", default="", help="file to write to what passes the line")
+    parser.add_argument("--control", default="", help="Unix socket that takes more faults while it runs, as --faults")
     parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one is gone")
     parser.add_argument("--priority", type=int, default=60, help="SCHED_FIFO priority where permitted, 0: none (60)")
     return parser
@@ -212,7 +225,9 @@ def serve(what: str, options: argparse.Namespace, make: Callable[[], Device], sp
     parent = launcher()
     try:
         rates, events = parse_faults(options.faults)
-        emulator = PtyEmulator(make(), options.link, rates, options.seed, split)
+        tap = Tap(options.tap) if options.tap else None
+        emulator = PtyEmulator(make(), options.link, rates, options.seed, split, tap)
+        control = LinkControl(emulator, options.control)
     except RobotWmError as error:
         print(f"{what}: {error}", file=sys.stderr)
         return 1
@@ -221,9 +236,11 @@ def serve(what: str, options: argparse.Namespace, make: Callable[[], Device], sp
     began = 0.0
     while not stop.is_set() and not (options.with_parent and os.getppid() != parent):
         emulator.step()
+        control.serve()
         began = began or (time.monotonic() if emulator.device.enabled else 0.0)
         while events and began and time.monotonic() - began >= events[0].at:
             inflict(emulator, events.pop(0))
+    control.close()
     emulator.hang_up()
     counts = {"to_device": emulator.to_device.counts, "from_device": emulator.from_device.counts}
     print(json.dumps({"device": emulator.device.counts, **counts}), flush=True)

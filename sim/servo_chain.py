@@ -35,6 +35,10 @@ class EmulatedServo(Protocol):
         """From now on it is too hot."""
         ...
 
+    def cool(self) -> None:
+        """Its temperature is as it should be."""
+        ...
+
     def power_cycle(self) -> None:
         """It loses its power and gets it back."""
         ...
@@ -83,6 +87,11 @@ class ServoChain(Generic[S]):
         """Whether any servo has its torque on."""
         return any(servo.torque for servo in self._motors)
 
+    @property
+    def driven(self) -> bool:
+        """Whether a goal reaches a motor."""
+        return self.enabled
+
     def receive(self, data: bytes, now: int) -> bytes:
         """Take bytes at `now` [ns]; return the answers."""
         answers, self._now = [], now
@@ -102,6 +111,11 @@ class ServoChain(Generic[S]):
         """From now on a joint is too hot; its torque goes."""
         self.servos[joint].overheat()
         self._drive_if_there()
+
+    def cool(self, joint: int) -> None:
+        """The joint is cool again, and somebody has power-cycled its servo."""
+        self.servos[joint].cool()
+        self.power_cycle(joint)
 
     def power_cycle(self, joint: int) -> None:
         """A servo loses its power and gets it back."""

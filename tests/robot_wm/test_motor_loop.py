@@ -105,7 +105,7 @@ def test_a_bad_plan_is_refused_and_the_robot_holds(bad):
 def test_only_plans_of_known_bundles_are_played():
     motor = bench()
     motor.arm()
-    motor.loop.plan_player.bundles = frozenset({"new"})
+    motor.loop.plan_player.expect("new")
     motor.loop.plans.put(motor.plan(bundle="old"))
     assert motor.tick() is State.HOLD
     motor.loop.plans.put(motor.plan(bundle="new"))

@@ -82,7 +82,7 @@ def test_of_two_plans_with_one_start_the_later_arrival_counts():
 )
 def test_a_plan_that_cannot_be_played_is_refused_with_the_reason(offered, kind, sentence):
     played = player()
-    played.bundles = frozenset({"b"})
+    played.expect("b")
     played.offer(plan(), NOW)
     played.action(NOW)
     reason = played.offer(offered, NOW)
@@ -127,3 +127,13 @@ def test_a_command_that_cannot_be_played_is_refused(command, kind):
     assert played.offer(command, NOW).startswith("command: ")
     assert played.counts.refused == {kind: 1}
     assert played.action(NOW) == pytest.approx([4.0])
+
+
+def test_around_a_swap_the_plans_of_the_bundles_expected_last_are_played():
+    played = player()
+    assert played.offer(plan(bundle="anything"), NOW) == ""  # no planner has said what it plans with
+    for name in ("first", "second", "third", "second", "fourth"):
+        played.expect(name)
+    assert played.bundles == ("third", "second", "fourth")
+    assert played.offer(plan(NOW + 20 * MS, bundle="second"), NOW) == ""
+    assert "known here: fourth, second, third" in played.offer(plan(NOW + 40 * MS, bundle="first"), NOW)
