@@ -13,6 +13,7 @@ import yaml
 
 from robot_wm.bags.types import typestore
 from robot_wm.errors import BagError
+from robot_wm.yaml_text import read_yaml
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AssertionError, EOFError, struct.error)
@@ -133,7 +134,7 @@ def _information(path: Path) -> dict[str, Any]:
     """The one table of metadata.yaml; empty when there is no such file."""
     metadata = path / "metadata.yaml"
     try:
-        information = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]
+        information = read_yaml(metadata.read_text())["rosbag2_bagfile_information"]
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
