@@ -14,6 +14,7 @@ from robot_wm.calibration_file import Calibration
 from robot_wm.errors import CalibrationError
 from robot_wm.field_reader import FieldReader
 from robot_wm.joint_zero import JointZero
+from robot_wm.yaml_text import read_yaml
 
 LEROBOT = ("id", "drive_mode", "homing_offset", "range_min", "range_max")
 # Of a servo that turns the other way: LeRobot inverts Feetech readings itself, a Dynamixel inverts its own.
@@ -76,7 +77,7 @@ def import_easy_handeye2(path: Path | str, serial: str, residual: float | None =
     source = str(path)
     reader = FieldReader(source, CalibrationError)
     try:
-        data = reader.mapping(yaml.safe_load(_text(Path(path))), "")
+        data = reader.mapping(read_yaml(_text(Path(path))), "")
     except yaml.YAMLError as error:
         raise CalibrationError(f"{source}: is not YAML; easy_handeye2 writes one .calib file per camera") from error
     parameters = reader.mapping(data.get("parameters"), "parameters")

@@ -8,12 +8,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from robot_wm.contract import Contract, load_contract
 from robot_wm.errors import BundleError
+from robot_wm.field_reader import FieldReader, short
 
 FORMAT = 1
 GRAPHS = ("encode", "posterior", "prior", "policy", "heads", "propose", "refine", "readout")
@@ -102,9 +103,13 @@ def load_bundle(path: Path | str, contract: Contract | None = None) -> Bundle:
     manifest = _read_manifest(path)
     for name, digest in manifest.files.items():
         file = path / name
-        if not file.is_file():
+        try:
+            found = file_digest(file) if file.is_file() else None
+        except OSError as error:  # a name that is too long, a file that may not be read
+            raise BundleError(f"{path}: {short(name)} cannot be read: {error.strerror}") from error
+        if found is None:
             raise BundleError(f"{path}: half-written bundle: {name} is missing; export or push it again")
-        if file_digest(file) != digest:
+        if found != digest:
             raise BundleError(f"{path}: {name} does not match its digest in manifest.json: the bundle was altered")
     own = load_contract(path / "contract.yaml") if "contract.yaml" in manifest.files else None
     wanted = GRAPHS if own is None else graphs_for(own)
@@ -170,25 +175,60 @@ def _read_manifest(path: Path) -> Manifest:
         data = json.loads(file.read_text())
     except FileNotFoundError as error:
         raise BundleError(f"{path}: not a bundle: it has no manifest.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise BundleError(f"{file}: format {found!r} is not supported (this version reads {FORMAT})")
-    known = {f.name for f in fields(Manifest)}
-    try:
-        planner = PlannerDefaults(**data.pop("planner"))
-        manifest = Manifest(planner=planner, **{key: value for key, value in data.items() if key in known})
-        latent = tuple(float(x) for x in manifest.initial_latent)
-        well_formed = len(latent) == manifest.latent and all(
-            isinstance(k, str) and isinstance(v, str) and ".." not in k and not k.startswith("/")
-            for k, v in manifest.files.items()
-        )
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise BundleError(f"{file}: malformed: {error}") from error
-    if not well_formed:
-        raise BundleError(f"{file}: malformed: files or initial_latent")
-    return manifest
+    return parse_manifest(data, str(file))
+
+
+def parse_manifest(data: Any, source: str) -> Manifest:
+    """A manifest from plain data; fields of a later version are ignored. Raises BundleError naming `source` and the field."""
+    reader = FieldReader(source, BundleError)
+    table = reader.mapping(data, "")
+    if table.get("format") != FORMAT:
+        raise reader.fail("format", f"{short(table.get('format'))} is not supported (this version reads {FORMAT})")
+    for item in fields(Manifest):
+        if item.name not in table and (item.default_factory is MISSING is item.default or item.name == "planner"):
+            raise reader.fail(item.name, "is missing")
+    latent = reader.whole(table["latent"], "latent", at_least=1)
+    initial = reader.listing(table["initial_latent"], "initial_latent")
+    parity = reader.mapping(table.get("parity", {}), "parity")
+    return Manifest(
+        name=reader.text(table["name"], "name"),
+        family=reader.text(table["family"], "family"),
+        size=reader.text(table["size"], "size"),
+        latent=latent,
+        initial_latent=reader.numbers(initial, "initial_latent", latent),
+        discount=reader.number(table["discount"], "discount", at_least=0.0),
+        contract_hash=reader.text(table["contract_hash"], "contract_hash"),
+        planner=_planner(reader, table["planner"]),
+        files=_files(reader, table.get("files", {})),
+        metrics=reader.mapping(table.get("metrics", {}), "metrics"),
+        parity={name: reader.number(value, f"parity.{name}") for name, value in parity.items()},
+        provenance=reader.mapping(table.get("provenance", {}), "provenance"),
+    )
+
+
+def _planner(reader: FieldReader, data: Any) -> PlannerDefaults:
+    table, defaults = reader.table(data, "planner", PlannerDefaults), asdict(PlannerDefaults())
+    counts = {
+        name: reader.whole(table.get(name, default), f"planner.{name}", at_least=int(name == "horizon"))
+        for name, default in defaults.items()
+        if isinstance(default, int)
+    }
+    numbers = {
+        name: reader.number(table.get(name, default), f"planner.{name}", above=0.0)
+        for name, default in defaults.items()
+        if isinstance(default, float)
+    }
+    return PlannerDefaults(**counts, **numbers)
+
+
+def _files(reader: FieldReader, data: Any) -> dict[str, str]:
+    for name, digest in reader.mapping(data, "files").items():
+        if ".." in name or name.startswith("/") or not name.isprintable():
+            raise reader.fail("files", f"{short(name)} is no path inside a bundle")
+        reader.text(digest, f"files.{name}")
+    return dict(data)
 
 
 def file_digest(file: Path) -> str:

@@ -16,6 +16,7 @@ import yaml
 from robot_wm.calibration_values import VALUES
 from robot_wm.errors import CalibrationError
 from robot_wm.field_reader import FieldReader
+from robot_wm.yaml_text import read_yaml
 
 SCHEMA = 1
 FIELDS = ("schema", "kind", "serial", "date", "method", "residual", "unit", "values")  # in the order of the file
@@ -68,7 +69,7 @@ def read(path: Path | str) -> Calibration:
     """Read and validate a file. Raises CalibrationError naming the file and the field."""
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CalibrationError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

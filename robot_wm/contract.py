@@ -18,6 +18,7 @@ from robot_wm.contract_calibration import CalibrationEntry, parse_calibrations
 from robot_wm.contract_images import ImageObservation, parse_images
 from robot_wm.errors import ContractError
 from robot_wm.field_reader import FieldReader, short
+from robot_wm.yaml_text import read_yaml
 
 ENCODINGS = ("linear", "angle")
 FIELDS = ("position", "velocity", "effort", "data")
@@ -227,7 +228,7 @@ def load_contract(path: Path | str) -> Contract:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        data = read_yaml(path.read_text())
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

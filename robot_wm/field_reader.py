@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import fields
 from typing import Any
 
@@ -68,13 +69,19 @@ class FieldReader:
         return tuple(self.choice(i, where, options) if options else self.text(i, where) for i in items)
 
     def number(self, data: Any, where: str, above: float = -math.inf, at_least: float = -math.inf) -> float:
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
+        value = _float(data)
+        if not math.isfinite(value):
             raise self.fail(where, f"must be a finite number, got {short(data)}")
-        if data <= above:
-            raise self.fail(where, f"must be above {above:g}, got {data:g}")
-        if data < at_least:
-            raise self.fail(where, f"must be at least {at_least:g}, got {data:g}")
-        return float(data)
+        if value <= above:
+            raise self.fail(where, f"must be above {above:g}, got {value:g}")
+        if value < at_least:
+            raise self.fail(where, f"must be at least {at_least:g}, got {value:g}")
+        return value
+
+    def whole(self, data: Any, where: str, at_least: int) -> int:
+        if isinstance(data, bool) or not isinstance(data, int) or data < at_least:
+            raise self.fail(where, f"must be a whole number, at least {at_least}, got {short(data)}")
+        return data
 
     def numbers(
         self, data: Any, where: str, size: int | None = None, above: float = -math.inf, at_least: float = -math.inf
@@ -90,6 +97,33 @@ class FieldReader:
             raise self.fail(where, f"must have {size} entries (one per name), got {len(items)}")
 
 
+def _float(data: Any) -> float:
+    """NaN for what is no number of a float's range."""
+    if isinstance(data, bool) or not isinstance(data, int | float):
+        return math.nan
+    try:
+        return float(data)
+    except OverflowError:
+        return math.nan
+
+
+class _Brief(reprlib.Repr):
+    """A text of bounded size, made in bounded time: a YAML file of a few lines can hold a list of 10^9 items (by its aliases)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 20
+        self.maxstring = self.maxother = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 256 else f"a number of {x.bit_length()} bits"
+
+
+_BRIEF = _Brief()
+
+
 def short(value: Any) -> str:
-    text = repr(value)
+    """What to show of a value in a sentence: 80 characters at most."""
+    text = _BRIEF.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

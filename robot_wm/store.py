@@ -61,7 +61,7 @@ class ModelStore:
                 data = json.loads(text)
                 known = {key: str(data[key]) for key in ("name", "family", "size", "contract_hash")}
                 metrics = dict(data.get("metrics", {}))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise StoreError(f"{self.location}: bundle {bundle_id}: manifest.json is malformed: {error}") from error
             pointers = tuple(sorted(pointer for pointer, target in links.items() if target == bundle_id))
             entries.append(Entry(bundle_id=bundle_id, metrics=metrics, pointers=pointers, **known))

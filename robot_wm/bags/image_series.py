@@ -37,18 +37,25 @@ def read_images(bag: Bag, item: ImageObservation) -> ImageSeries:
     where = f"{bag.path}: {topic.name}"
     if topic.type != TENSOR:
         raise BagError(f"{where} carries {topic.type}; {TENSOR} is needed")
-    pixels = np.zeros((topic.count, *item.shape), np.uint8)
-    stamps, receive = np.zeros((2, topic.count), np.int64)
+    try:
+        pixels = np.zeros((topic.count, *item.shape), np.uint8)
+        stamps, receive = np.zeros((2, topic.count), np.int64)
+    except (MemoryError, ValueError) as error:
+        raise BagError(f"{where}: {topic.count} images of {item.name} do not fit into memory") from error
+    count = 0
     for row, (received, message) in enumerate(bag.messages(topic.name)):
+        count = row + 1
         try:
             pixels[row] = pixels_of(message, item.shape)
+        except IndexError as error:
+            raise BagError(f"{where}: holds more than the {topic.count} messages that its index names") from error
         except MessageError as error:
             raise BagError(f"{where}: message {row}: {error}") from error
         stamps[row] = message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
         receive[row] = received
-    rows = np.arange(topic.count)
-    series = Series(topic.name, stamps, receive, rows[:, None].astype(np.float64), rows)
-    return ImageSeries(clean(series, ("image",), Policy(backwards="sort"), str(bag.path)), pixels)
+    rows = np.arange(count)
+    series = Series(topic.name, stamps[:count], receive[:count], rows[:, None].astype(np.float64), rows)
+    return ImageSeries(clean(series, ("image",), Policy(backwards="sort"), str(bag.path)), pixels[:count])
 
 
 def nearest(

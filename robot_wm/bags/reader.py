@@ -37,6 +37,7 @@ from robot_wm.errors import BagError, MessageError
 from robot_wm.info import Info, from_pairs
 from robot_wm.messages import Event, FloatArray, Plan
 from robot_wm.timebase import NS_PER_S
+from robot_wm.yaml_text import read_yaml
 
 BLOCK = 16384  # messages decoded at once
 LAYOUTS = {JOINT_STATE: cdr.joint_state_layout, TENSOR: cdr.tensor_layout}
@@ -85,9 +86,15 @@ class Bag:
 
     @cached_property
     def contract(self) -> Contract | None:
-        """The contract it was recorded with, where the recorder left one."""
+        """The contract it was recorded with, where the recorder left one. Raises BagError, ContractError when it is damaged."""
         text = self.custom_data.get(CONTRACT_KEY)
-        return None if text is None else parse_contract(yaml.safe_load(text), f"{self.path}: its contract")
+        if text is None:
+            return None
+        try:
+            data = read_yaml(text)
+        except yaml.YAMLError as error:
+            raise BagError(f"{self.path}: its contract: is not YAML: {str(error).splitlines()[0]}") from error
+        return parse_contract(data, f"{self.path}: its contract")
 
     def find(self, name: str) -> Topic | None:
         """The topic called `name`, or the only one that ends with it (a namespaced robot)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,13 +10,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from robot_wm.bags.storage import MCAP_MAGIC, custom_data, data_files
+from robot_wm.bags.storage import DAMAGE, MCAP_MAGIC, custom_data, data_files
 from robot_wm.bags.writer import BagWriter
 from robot_wm.errors import BagError
 
 RECORD_HEAD = 9  # opcode and length
 CHUNK_HEAD = 32  # bytes of a chunk before the name of its compression
-LARGEST_RECORD = 1 << 32
 
 
 @dataclass
@@ -97,6 +97,7 @@ def _records(file: Path, result: Salvaged) -> Iterator[Any]:
     """Every schema, channel and message in front of the index or of the first thing that is no record."""
     from mcap.opcode import Opcode
 
+    size = file.stat().st_size
     with file.open("rb") as stream:
         stream.seek(len(MCAP_MAGIC))
         while True:
@@ -105,9 +106,9 @@ def _records(file: Path, result: Salvaged) -> Iterator[Any]:
             opcode, length = struct.unpack("<BQ", head) if len(head) == RECORD_HEAD else (0, 0)
             if opcode in (Opcode.DATA_END, Opcode.FOOTER):
                 return
-            body = stream.read(min(length, LARGEST_RECORD))
+            body = stream.read(min(length, size - stream.tell()))
             if not opcode or len(body) < length:
-                result.lost_bytes += file.stat().st_size - position
+                result.lost_bytes += size - position
                 if opcode == Opcode.CHUNK:
                     yield from _split(_decompressed_start(body))
                 return
@@ -127,7 +128,7 @@ def _chunk(body: bytes, result: Salvaged) -> list[Any]:
 
     try:
         return breakup_chunk(Chunk.read(ReadDataStream(BytesIO(body))), validate_crc=True)
-    except (McapError, ValueError, struct.error, zstandard.ZstdError, EOFError):
+    except (McapError, zstandard.ZstdError, *DAMAGE):
         result.damaged_chunks += 1
         return []
 
@@ -157,9 +158,7 @@ def _decompressed_start(body: bytes) -> bytes:
 
 def _split(data: bytes) -> Iterator[Any]:
     """The whole schema, channel and message records at the start of `data`."""
-    from mcap.data_stream import ReadDataStream
-    from mcap.opcode import Opcode
-    from mcap.records import Channel, Message, Schema
+    from mcap.exceptions import McapError
 
     at = 0
     while at + RECORD_HEAD <= len(data):
@@ -167,11 +166,20 @@ def _split(data: bytes) -> Iterator[Any]:
         end = at + RECORD_HEAD + length
         if end > len(data):
             return
-        stream = ReadDataStream(BytesIO(data[at + RECORD_HEAD : end]))
-        if opcode == Opcode.SCHEMA:
-            yield Schema.read(stream)
-        elif opcode == Opcode.CHANNEL:
-            yield Channel.read(stream)
-        elif opcode == Opcode.MESSAGE:
-            yield Message.read(stream, length)
+        with contextlib.suppress(McapError, *DAMAGE):  # a record that is none costs no other
+            yield from _record(opcode, data[at + RECORD_HEAD : end])
         at = end
+
+
+def _record(opcode: int, body: bytes) -> list[Any]:
+    """The schema, channel or message of one record, or nothing."""
+    from mcap.data_stream import ReadDataStream
+    from mcap.opcode import Opcode
+    from mcap.records import Channel, Message, Schema
+
+    stream = ReadDataStream(BytesIO(body))
+    if opcode == Opcode.SCHEMA:
+        return [Schema.read(stream)]
+    if opcode == Opcode.CHANNEL:
+        return [Channel.read(stream)]
+    return [Message.read(stream, len(body))] if opcode == Opcode.MESSAGE else []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,24 @@ import yaml
 
 from robot_wm.bags.types import typestore
 from robot_wm.errors import BagError
+from robot_wm.yaml_text import read_yaml
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
-DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AssertionError, EOFError, struct.error)
+# What parsers trip over in damaged bytes. A length of 2^60 is a MemoryError or an OverflowError before any memory is used.
+DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    struct.error,
+)
 SUFFIXES = (".mcap", ".db3", ".bag")
 
 
@@ -35,12 +51,14 @@ class Storage:
         from rosbags.rosbag1 import ReaderError as ReaderError1
         from rosbags.rosbag2 import ReaderError as ReaderError2
         from rosbags.serde import SerdeError
+        from rosbags.typesys import TypesysError
 
         broken: tuple[type[Exception], ...] = (
             AnyReaderError,
             ReaderError1,
             ReaderError2,
             SerdeError,
+            TypesysError,
             *DAMAGE,
             *_library_errors(),
         )
@@ -112,7 +130,10 @@ def custom_data(path: Path) -> dict[str, str]:
     """`custom_data` of a rosbag2 directory, or what the recorder embedded in a bare MCAP file."""
     if path.is_file():
         return _embedded_data(path)
-    return {str(key): str(value) for key, value in (_information(path).get("custom_data") or {}).items()}
+    found = _information(path).get("custom_data") or {}
+    if not isinstance(found, dict):
+        raise BagError(f"{path / 'metadata.yaml'}: custom_data is no table")
+    return {str(key): str(value) for key, value in found.items()}
 
 
 def _is_bag(path: Path) -> bool:
@@ -133,10 +154,10 @@ def _information(path: Path) -> dict[str, Any]:
     """The one table of metadata.yaml; empty when there is no such file."""
     metadata = path / "metadata.yaml"
     try:
-        information = yaml.safe_load(metadata.read_text())["rosbag2_bagfile_information"]
+        information = read_yaml(metadata.read_text())["rosbag2_bagfile_information"]
     except FileNotFoundError:
         return {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, LookupError) as error:
         raise BagError(f"{metadata}: cannot be read: {_first_line(error)}") from error
     if not isinstance(information, dict):
         raise BagError(f"{metadata}: rosbag2_bagfile_information is no table")
@@ -144,7 +165,14 @@ def _information(path: Path) -> dict[str, Any]:
 
 
 def _listed_files(path: Path) -> tuple[Path, ...]:
-    return tuple(path / Path(name).name for name in _information(path).get("relative_file_paths") or ())
+    names = _information(path).get("relative_file_paths") or []
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and Path(name).suffix in SUFFIXES for name in names
+    ):
+        raise BagError(
+            f"{path / 'metadata.yaml'}: relative_file_paths is no list of files ending in {', '.join(SUFFIXES)}"
+        )
+    return tuple(path / Path(name).name for name in names)
 
 
 def _embedded_data(path: Path) -> dict[str, str]:
@@ -160,18 +188,22 @@ def _embedded_data(path: Path) -> dict[str, str]:
             for _, record in zip(range(8), StreamReader(file, emit_chunks=True).records, strict=False):
                 if isinstance(record, Metadata) and record.name == "robot_wm":
                     return dict(record.metadata)
-        except (McapError, struct.error, ValueError):
+        except (McapError, *DAMAGE):
             return {}
     return {}
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
-    """What decompression and SQLite raise on damaged data."""
+    """What decompression and SQLite raise on damaged data; which packages `rosbags` uses for them depends on its version."""
     import sqlite3
 
     import zstandard
 
-    return (sqlite3.Error, zstandard.ZstdError)
+    found: list[type[Exception]] = [sqlite3.Error, zstandard.ZstdError]
+    for package, name in (("apsw", "Error"), ("backports.zstd", "ZstdError"), ("compression.zstd", "ZstdError")):
+        with suppress(ImportError):
+            found.append(getattr(import_module(package), name))
+    return tuple(found)
 
 
 def _first_line(error: Exception) -> str:

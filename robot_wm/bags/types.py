@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,7 @@ EVENT = "std_msgs/msg/Header"
 OFF = ":off"  # suffix of an applied command's frame_id while the motors are not powered
 TRAJECTORY_FIELDS = {"position": "positions", "velocity": "velocities", "effort": "effort"}
 NOTHING = np.zeros(0)
+INDEX = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def plan_from_ros(message: Any, contract: Contract, topic: str) -> Plan:
     if missing:
         raise BagError(f"{topic}: no joint {', '.join(missing)} in a plan; there are {', '.join(names) or 'none'}")
     parts = str(message.header.frame_id).split(":", 2)
-    if len(parts) != 3 or parts[0] != "plan" or not parts[1].isdigit():
+    if len(parts) != 3 or parts[0] != "plan" or not INDEX.fullmatch(parts[1]):
         raise BagError(f"{topic}: frame_id must read plan:<index>:<bundle id>, got {message.header.frame_id!r}")
     field = TRAJECTORY_FIELDS[contract.action.mode]
     columns = [names.index(name) for name in contract.action.names]

@@ -1,7 +1,11 @@
 """A small robot and its recordings, for tests that need a bag."""
 
 import numpy as np
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.typesys import Stores, get_typestore
 
+from robot_wm.bags.types import JOINT_STATE
 from robot_wm.bags.writer import BagWriter
 from robot_wm.contract import parse_contract
 from robot_wm.messages import Applied, Event, JointState, Measurement
@@ -10,6 +14,7 @@ from robot_wm.timebase import NS_PER_S, VirtualClock
 MS = 1_000_000
 START = 1_700_000_000 * NS_PER_S
 JOINTS = ("shoulder", "elbow")
+ROWS = [(START + i * 2 * MS, [0.5 * i, -0.25 * i]) for i in range(50)]
 
 
 def robot_data(**changes):
@@ -70,3 +75,34 @@ def drives(lengths, marks=("start", "end"), pause=1.0, **options):
         items += drive(seconds, start=start, seed=i, marks=marks, **options)
         start += round((seconds + pause) * NS_PER_S)
     return items
+
+
+def foreign(path, storage, rows=ROWS):
+    """A rosbag2 as another program writes it."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with Writer2(path, version=9, storage_plugin=storage) as writer:
+        connection = writer.add_connection("/joint_states", JOINT_STATE, typestore=store)
+        for stamp, values in rows:
+            writer.write(connection, stamp, store.serialize_cdr(ros_state(store, stamp, values), JOINT_STATE))
+    return path
+
+
+def ros_state(store, stamp, values, **header):
+    time = store.types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
+    return store.types[JOINT_STATE](
+        header=store.types["std_msgs/msg/Header"](stamp=time, frame_id="", **header),
+        name=list(JOINTS),
+        position=np.array(values),
+        velocity=np.zeros(0),
+        effort=np.zeros(0),
+    )
+
+
+def ros1(path, rows=ROWS):
+    store = get_typestore(Stores.ROS1_NOETIC)
+    with Writer1(path) as writer:
+        connection = writer.add_connection("/joint_states", JOINT_STATE, typestore=store)
+        for i, (stamp, values) in enumerate(rows):
+            message = ros_state(store, stamp, values, seq=i)
+            writer.write(connection, stamp, store.serialize_ros1(message, JOINT_STATE))
+    return path

@@ -153,13 +153,23 @@ def test_contract_that_disagrees_with_the_manifest_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda data: data.update(format=99), "format 99 is not supported"),
-        (lambda data: data.pop("planner"), "malformed.*planner"),
-        (lambda data: data.pop("latent"), "malformed.*latent"),
-        (lambda data: data.update(initial_latent=[0.5]), "malformed.*initial_latent"),
-        (lambda data: data["planner"].update(horizons=3), "malformed.*horizons"),
-        (lambda data: data["files"].update({"../../etc/passwd": "0"}), "malformed: files"),
-        (lambda data: data["files"].update({"/etc/passwd": "0"}), "malformed: files"),
+        (lambda data: data.update(format=99), "format: 99 is not supported"),
+        (lambda data: data.pop("planner"), r"manifest\.json: planner: is missing"),
+        (lambda data: data.pop("latent"), r"manifest\.json: latent: is missing"),
+        (lambda data: data.update(initial_latent=[0.5]), "initial_latent: must have 2 entries"),
+        (lambda data: data["planner"].update(horizons=3), "planner.horizons: unknown field"),
+        (lambda data: data["planner"].update(samples="all"), "planner.samples: must be a whole number"),
+        (lambda data: data["planner"].update(temperature=0), "planner.temperature: must be above 0"),
+        (lambda data: data.update(discount="much"), "discount: must be a finite number"),
+        (lambda data: data.update(initial_latent=[0.5, 10**400]), r"initial_latent\[1\]: must be a finite number"),
+        (lambda data: data.update(name=7), "name: must be text"),
+        (lambda data: data.update(metrics=[]), "metrics: must be a table"),
+        (lambda data: data["parity"].update(prior=None), "parity.prior: must be a finite number"),
+        (lambda data: data["files"].update({"../../etc/passwd": "0"}), "files: .*passwd' is no path inside a bundle"),
+        (lambda data: data["files"].update({"/etc/passwd": "0"}), "files: .*passwd' is no path inside a bundle"),
+        (lambda data: data["files"].update({"a\0b": "0"}), "files: .* is no path inside a bundle"),
+        (lambda data: data["files"].update({"graphs/policy.onnx": 0}), "files.graphs/policy.onnx: must be text"),
+        (lambda data: data["files"].update({"a" * 5000: "0"}), "cannot be read: File name too long"),
     ],
 )
 def test_malformed_manifest_is_refused_with_the_reason(bundle, change, reason):
@@ -179,3 +189,9 @@ def test_what_is_no_bundle_is_refused(tmp_path):
 def test_fields_of_a_later_version_are_ignored(bundle):
     edit_manifest(bundle.path, lambda data: data.update(colour="blue"))
     assert load_bundle(bundle.path).bundle_id == bundle.bundle_id
+
+
+def test_a_manifest_of_brackets_alone_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match=r"manifest\.json: cannot be read"):
+        load_bundle(tmp_path)

@@ -1,18 +1,11 @@
-"""Feetech's packets as the emulated servos speak them, against the maker's manual and library.
+"""Feetech's packets as the emulated servos speak them, against its manual and library (long streams: test_fuzz_packets)."""
 
-ROBOT_WM_FUZZ_BYTES sets how many random and mutated bytes the decoder sees.
-"""
-
-import os
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.feetech_packets import BROADCAST, MAX_LENGTH, Instruction, Packet, PacketDecoder, encode, split
 
-FUZZ_BYTES = int(os.environ.get("ROBOT_WM_FUZZ_BYTES", "100000"))
 # Bytes of which headers are made come often.
 parameters = st.lists(st.sampled_from([0xFF, 0xFF, 0, 1]) | st.integers(0, 255), max_size=60).map(bytes)
 packets = st.builds(Packet, st.integers(0, 253) | st.just(BROADCAST), st.integers(0, 255), parameters)
@@ -70,26 +63,6 @@ def test_memory_is_bounded_by_one_packet():
         for _ in range(20):
             decoder.feed(filler * 1000)
             assert len(decoder._buffer) <= MAX_LENGTH + 4
-
-
-def test_a_long_mutated_stream_yields_few_packets_that_were_not_sent():
-    """A sum of 8 bits lets a packet pass whose damage cancels out: one in 256 of what begins like a packet."""
-    rng = np.random.default_rng(0)
-    decoder, seen, taken, false = PacketDecoder(), 0, 0, 0
-    while seen < FUZZ_BYTES:
-        batch = [
-            Packet(int(rng.integers(253)), 3, rng.integers(0, 256, 20).astype(np.uint8).tobytes()) for _ in range(100)
-        ]
-        data = np.frombuffer(b"".join(map(encode, batch)), np.uint8).copy()
-        hit = rng.integers(0, data.size, data.size // 60)
-        data[hit] ^= rng.integers(1, 256, hit.size).astype(np.uint8)
-        data = np.insert(data, rng.integers(0, data.size, 5), rng.integers(0, 256, 5).astype(np.uint8))
-        got = decoder.feed(data.tobytes())
-        false += len(set(got) - set(batch))
-        seen, taken = seen + data.size, taken + len(got)
-    failed = decoder.counts["checksum"]
-    assert taken > 0 and failed > 0
-    assert false <= 10 + 2 * failed / 256
 
 
 @given(st.lists(packets, max_size=5), st.integers(0, 5))

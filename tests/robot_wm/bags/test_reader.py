@@ -4,12 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
-from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
-from rosbags.rosbag2 import Writer as Writer2
-from rosbags.typesys import Stores, get_typestore
 
-from bag_tools import JOINTS, MS, START, drive, joint_state, record, robot
+from bag_tools import JOINTS, MS, ROWS, START, drive, foreign, joint_state, record, robot, ros1, ros_state
 from robot_wm.bags.reader import open_bag
 from robot_wm.bags.series import Policy
 from robot_wm.bags.storage import find_bags
@@ -17,42 +14,9 @@ from robot_wm.bags.types import JOINT_STATE, typestore
 from robot_wm.errors import BagError
 from robot_wm.messages import Event, JointState, Latent
 
-ROWS = [(START + i * 2 * MS, [0.5 * i, -0.25 * i]) for i in range(50)]
-
 
 def by_hand(path, rows=ROWS, topic="joint_states"):
     return record(path, [(topic, joint_state(stamp, values)) for stamp, values in rows])
-
-
-def foreign(path, storage, rows=ROWS):
-    """A rosbag2 as another program writes it."""
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    with Writer2(path, version=9, storage_plugin=storage) as writer:
-        connection = writer.add_connection("/joint_states", JOINT_STATE, typestore=store)
-        for stamp, values in rows:
-            writer.write(connection, stamp, store.serialize_cdr(ros_state(store, stamp, values), JOINT_STATE))
-    return path
-
-
-def ros_state(store, stamp, values, **header):
-    time = store.types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
-    return store.types[JOINT_STATE](
-        header=store.types["std_msgs/msg/Header"](stamp=time, frame_id="", **header),
-        name=list(JOINTS),
-        position=np.array(values),
-        velocity=np.zeros(0),
-        effort=np.zeros(0),
-    )
-
-
-def ros1(path, rows=ROWS):
-    store = get_typestore(Stores.ROS1_NOETIC)
-    with Writer1(path) as writer:
-        connection = writer.add_connection("/joint_states", JOINT_STATE, typestore=store)
-        for i, (stamp, values) in enumerate(rows):
-            message = ros_state(store, stamp, values, seq=i)
-            writer.write(connection, stamp, store.serialize_ros1(message, JOINT_STATE))
-    return path
 
 
 def positions(bag, joints=JOINTS, policy=None):
