@@ -25,7 +25,9 @@ def test_every_fault_of_a_campaign_is_survived_within_its_bound(robot_wm, bundle
     assert figures is not None, errors
     run = Path(figures["run"])
     outcomes = json.loads((run / "outcomes.json").read_text())
-    wrong = [o for o in outcomes if o["violations"] or not o["in_bound"] or not o["detected"] or not o["recovered"]]
+    wrong = [
+        o for o in outcomes if o["violations"] or not o["in_bound"] or o["detected"] is False or not o["recovered"]
+    ]
     assert not wrong, json.dumps(wrong, indent=1)
     assert (status, figures["limit_violations"], figures["safe_in_bound"]) == (0, 0, 1.0), errors
     assert figures["faults"] == FAULTS == sum(row["faults"] for row in figures["rows"])
