@@ -50,7 +50,7 @@ class Outcome:
 
     fault: Planned
     stamp: int  # [ns, monotonic]
-    detected: bool
+    detected: bool | None  # None: it is too small to be seen
     safe_s: float | None  # until the motors were safe, or the longest that an effort stood; None: they were not
     bound_s: float
     in_bound: bool
@@ -91,7 +91,7 @@ class Campaign:
         return Outcome(
             fault=planned,
             stamp=start,
-            detected=detected or self._seen(kind),
+            detected=(detected or self._seen(kind)) if kind.seen else None,
             safe_s=safe_s,
             bound_s=bound,
             in_bound=safe_s is not None and safe_s <= bound + self.slack_s,
@@ -116,7 +116,7 @@ class Campaign:
         return seen
 
     def _seen(self, kind: Kind) -> bool:
-        return not kind.seen or any(self._witness.saw(sign) for sign in kind.seen)
+        return any(self._witness.saw(sign) for sign in kind.seen)
 
     def _judge(self, kind: Kind, start: int, end: int) -> float | None:
         if kind.safe == "on":
@@ -185,7 +185,7 @@ def figures_of(outcomes: Sequence[Outcome], slack_s: float) -> dict[str, Any]:
                 "kind": name,
                 "safe": KINDS[name].safe,
                 "faults": len(mine),
-                "detected": sum(outcome.detected for outcome in mine),
+                "detected": sum(map(bool, seen)) if (seen := _asked(mine)) else None,
                 "safe_s_median": round(median(times), 4) if times else None,
                 "safe_s_worst": round(max(times), 4) if times else None,
                 "bound_s": round(mine[0].bound_s, 4),
@@ -195,13 +195,18 @@ def figures_of(outcomes: Sequence[Outcome], slack_s: float) -> dict[str, Any]:
                 "log_lost_s_worst": max((o.log_lost_s for o in mine if o.log_lost_s is not None), default=None),
             }
         )
-    count = len(outcomes)
+    count, seen = len(outcomes), _asked(outcomes)
     return {
         "faults": count,
         "limit_violations": sum(len(outcome.violations) for outcome in outcomes),
         "safe_in_bound": sum(outcome.in_bound for outcome in outcomes) / count if count else None,
-        "detected": sum(outcome.detected for outcome in outcomes) / count if count else None,
+        "detected": sum(map(bool, seen)) / len(seen) if seen else None,
         "recovered": sum(outcome.recovered for outcome in outcomes) / count if count else None,
         "slack_s": slack_s,
         "rows": rows,
     }
+
+
+def _asked(outcomes: Sequence[Outcome]) -> list[bool]:
+    """Whether each fault that has to be seen was."""
+    return [outcome.detected for outcome in outcomes if outcome.detected is not None]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LATENT_STALE_S = 0.2  # default of planner_node
 WATCHDOG_S = 0.5  # default of motor_node
 LATEST_S = 0.05  # that the watchdog process may be late
-REACH_S = 0.45  # until it has opened the bus and switched the power off
+REACH_S = 0.5  # until it has opened the bus and switched the power off
 # Of the emulated hardware [s]; a servo of Feetech has none.
 DEVICE_WATCHDOG_S = {"serial": 0.5, "dynamixel": 0.1}
 CHECK_S = 0.05  # how late hardware may look at its watchdog

@@ -87,13 +87,13 @@ def outcome(kind, safe_s, violations=(), detected=True, bound=0.5):
 
 def test_figures_count_what_was_violated_and_what_was_late():
     outcomes = [
-        outcome("line drop", 0.1), outcome("kill planner", 0.3), outcome("kill planner", 0.2, ["9 is outside"]),
+        outcome("line drop", 0.1, detected=None), outcome("kill planner", 0.3), outcome("kill planner", 0.2, ["9 is outside"]),
         outcome("kill planner", None, detected=False), outcome("kill planner", 0.6),
     ]  # fmt: skip
     figures = figures_of(outcomes, 0.0)
     assert (figures["faults"], figures["limit_violations"], figures["safe_in_bound"]) == (5, 1, 0.6)
-    assert figures["detected"] == 0.8
+    assert figures["detected"] == 0.75
     killed, dropped = figures["rows"]
     assert (killed["kind"], killed["faults"], killed["detected"], killed["in_bound"]) == ("kill planner", 4, 3, 2)
     assert (killed["safe_s_median"], killed["safe_s_worst"], killed["limit_violations"]) == (0.3, 0.6, 1)
-    assert (dropped["kind"], dropped["in_bound"]) == ("line drop", 1)
+    assert (dropped["kind"], dropped["in_bound"], dropped["detected"]) == ("line drop", 1, None)
