@@ -220,7 +220,8 @@ def _planner(reader: FieldReader, data: Any) -> PlannerDefaults:
         for name, default in defaults.items()
         if isinstance(default, float)
     }
-    return PlannerDefaults(**counts, **numbers)
+    chosen: dict[str, Any] = {**counts, **numbers}
+    return PlannerDefaults(**chosen)
 
 
 def _files(reader: FieldReader, data: Any) -> dict[str, str]:
