@@ -135,6 +135,7 @@ setup(
             "serial = robot_wm.buses.framed_serial:FramedSerialBus",
             "dynamixel = robot_wm.buses.dynamixel:DynamixelBus",
             "feetech = robot_wm.buses.feetech:FeetechBus",
+            "ros2_control = ros_nodes.ros2_control_bus:Ros2ControlBus",
         ],
         "robot_wm.sensors": ["mujoco = sim.plant_bus:PlantSensors"],
         "robot_wm.cameras": ["mujoco = sim.plant_camera:PlantCamera"],

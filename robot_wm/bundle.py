@@ -210,12 +210,12 @@ def parse_manifest(data: Any, source: str) -> Manifest:
 
 def _planner(reader: FieldReader, data: Any) -> PlannerDefaults:
     table, defaults = reader.table(data, "planner", PlannerDefaults), asdict(PlannerDefaults())
-    counts = {
+    counts: dict[str, Any] = {
         name: reader.whole(table.get(name, default), f"planner.{name}", at_least=int(name == "horizon"))
         for name, default in defaults.items()
         if isinstance(default, int)
     }
-    numbers = {
+    numbers: dict[str, Any] = {
         name: reader.number(table.get(name, default), f"planner.{name}", above=0.0)
         for name, default in defaults.items()
         if isinstance(default, float)

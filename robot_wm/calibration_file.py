@@ -15,7 +15,7 @@ import yaml
 
 from robot_wm.calibration_values import VALUES
 from robot_wm.errors import CalibrationError
-from robot_wm.field_reader import FieldReader
+from robot_wm.field_reader import FieldReader, short
 from robot_wm.yaml_text import read_yaml
 
 SCHEMA = 1
@@ -85,7 +85,7 @@ def parse(data: Any, source: str) -> Calibration:
     table = reader.table(data, "", Calibration, FIELDS)
     schema = table["schema"]
     if schema != SCHEMA:
-        raise reader.fail("schema", f"is {schema!r}, this version reads {SCHEMA}; calibrate again")
+        raise reader.fail("schema", f"is {short(schema)}, this version reads {SCHEMA}; calibrate again")
     kind = reader.choice(table["kind"], "kind", tuple(BOUNDS))
     residual = table["residual"]
     unit = reader.choice(table["unit"], "unit", (BOUNDS[kind].unit,))
@@ -93,7 +93,7 @@ def parse(data: Any, source: str) -> Calibration:
     try:
         datetime.fromisoformat(date)
     except ValueError:
-        raise reader.fail("date", f"must be ISO 8601, got {date!r}") from None
+        raise reader.fail("date", f"must be ISO 8601, got {short(date)}") from None
     serial = reader.text(table["serial"], "serial").strip()
     if not serial:
         raise reader.fail("serial", "is empty; a calibration belongs to one piece of hardware, name it")

@@ -2,7 +2,8 @@
 
 Boards and servos with a watchdog stop by themselves; this one is for those without, and for a motor process that keeps its port
 open and says nothing. The motor loop leaves a byte in a pipe every tick. When none comes for too long, or the pipe ends without
-a farewell, this process kills the other, opens the bus itself and disables it.
+a farewell, this process kills the other, opens the bus itself and disables it. A bus that several processes may have open
+(`SHARED`: a robot behind ROS topics, which takes a second to find) is opened ahead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from robot_wm.buses.base import bus_kind, open_bus
+from robot_wm.buses.base import MotorBus, bus_kind, open_bus
 from robot_wm.contract import Contract, parse_contract
 from robot_wm.errors import BusError, RobotWmError
 from robot_wm.realtime import RealtimeOptions, go_realtime
@@ -89,14 +90,23 @@ def watch(pipe: int, patience_s: float, now: Callable[[], float] = time.monotoni
         waiting_since = now()
 
 
-def cut_power(contract: Contract, bus: str, options: Mapping[str, Any]) -> None:
-    """Open the bus and disable it, again and again. Raises BusError with the last reason when that never worked."""
+def standby(contract: Contract, bus: str, options: Mapping[str, Any]) -> MotorBus | None:
+    """Import the bus now, not when every millisecond counts: open, where several processes may have it open; else None."""
+    try:
+        return open_bus(bus, contract, **options) if getattr(bus_kind(bus), "SHARED", False) else None
+    except BusError:
+        return None
+
+
+def cut_power(contract: Contract, bus: str, options: Mapping[str, Any], ready: MotorBus | None = None) -> None:
+    """Disable the bus, `ready` or opened for that, again and again. Raises BusError with the last reason when that never worked."""
     for attempt in range(ATTEMPTS):
         try:
-            with contextlib.closing(open_bus(bus, contract, **options)) as opened:
+            with contextlib.closing(ready or open_bus(bus, contract, **options)) as opened:
                 opened.disable()
             return
         except BusError:
+            ready = None
             if attempt == ATTEMPTS - 1:
                 raise
             time.sleep(PAUSE_S)
@@ -115,16 +125,17 @@ def main() -> int:
         text += byte
     job = json.loads(text)
     contract = parse_contract(job["contract"])
-    with contextlib.suppress(BusError):
-        bus_kind(job["bus"])  # imported now, not when every millisecond counts
+    ready = standby(contract, job["bus"], job["options"])
     go_realtime(RealtimeOptions(PRIORITY))
     wrong = watch(pipe, job["patience_s"])
     if not wrong:
+        if ready is not None:
+            ready.close()
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(job["pid"], signal.SIGKILL)
     try:
-        cut_power(contract, job["bus"], job["options"])
+        cut_power(contract, job["bus"], job["options"], ready)
     except RobotWmError as error:
         print(f"watchdog: motor process {job['pid']}: {wrong}; the power could NOT be cut: {error}", file=sys.stderr)
         return 1

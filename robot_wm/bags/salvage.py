@@ -106,7 +106,7 @@ def _records(file: Path, result: Salvaged) -> Iterator[Any]:
             opcode, length = struct.unpack("<BQ", head) if len(head) == RECORD_HEAD else (0, 0)
             if opcode in (Opcode.DATA_END, Opcode.FOOTER):
                 return
-            body = stream.read(min(length, size - stream.tell()))
+            body = stream.read(max(0, min(length, size - stream.tell())))
             if not opcode or len(body) < length:
                 result.lost_bytes += size - position
                 if opcode == Opcode.CHUNK:

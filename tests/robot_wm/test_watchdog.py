@@ -8,7 +8,11 @@ from threading import Timer
 
 import pytest
 
-from robot_wm.watchdog import FAREWELL, POWERED, UNPOWERED, watch
+from conftest import slider_contract
+from robot_wm import watchdog
+from robot_wm.buses.loopback import LoopbackBus
+from robot_wm.errors import BusError
+from robot_wm.watchdog import FAREWELL, POWERED, UNPOWERED, cut_power, standby, watch
 
 OWNER = """
 import sys, time
@@ -64,6 +68,56 @@ def test_a_machine_that_stood_still_is_no_hang(pipe):
     times = iter([0.0, 0.0, 0.0, 9.0, 9.0, 9.02])  # start; a beat; a wait of 9 s instead of 0.02; one of 0.02
     assert watch(pipe[0], 0.02, lambda: next(times)) == "it has been silent for 0.02 s"
     assert list(times) == []
+
+
+class SharedBus(LoopbackBus):
+    SHARED = True
+    opened = disabled = closed = 0
+    broken = False
+
+    def open(self):
+        type(self).opened += 1
+
+    def disable(self):
+        if self.broken:
+            raise BusError("the robot is gone")
+        type(self).disabled += 1
+
+    def close(self):
+        type(self).closed += 1
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The class of the bus that is opened by the name `shared`, and a fresh count."""
+
+    class Bus(SharedBus):
+        pass
+
+    def open_bus(name, contract):
+        bus = {"shared": Bus, "own": LoopbackBus}[name](contract)
+        bus.open()
+        return bus
+
+    monkeypatch.setattr(watchdog, "open_bus", open_bus)
+    monkeypatch.setattr(watchdog, "bus_kind", {"shared": Bus, "own": LoopbackBus}.__getitem__)
+    return Bus
+
+
+def test_a_bus_that_processes_share_is_opened_ahead_and_no_other(opened):
+    contract = slider_contract()
+    assert standby(contract, "own", {}) is None
+    ready = standby(contract, "shared", {})
+    cut_power(contract, "shared", {}, ready)
+    assert (opened.opened, opened.disabled, opened.closed) == (1, 1, 1)
+
+
+def test_a_bus_opened_ahead_that_fails_is_opened_anew(opened, monkeypatch):
+    monkeypatch.setattr(watchdog, "PAUSE_S", 0.0)
+    ready = standby(slider_contract(), "shared", {})
+    ready.broken = True
+    cut_power(slider_contract(), "shared", {}, ready)
+    assert (opened.opened, opened.disabled, opened.closed) == (2, 1, 2)
 
 
 @pytest.mark.realtime
