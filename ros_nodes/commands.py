@@ -72,7 +72,7 @@ def sim(
     """Run the whole stack as real ROS processes against a real-time MuJoCo plant, and print the figures of the run."""
     import tempfile
 
-    from robot_wm.contract import load_contract
+    from robot_wm.bundle import load_bundle
     from ros_nodes.run import Episode, run_episode
     from ros_nodes.stack import Stack
 
@@ -80,7 +80,7 @@ def sim(
         socket = str(Path(short) / "plant.sock")
         bundle = (bundle or released_bundle(task)).resolve()
         options, board = emulated(bus, bus_faults, socket, seed, bundle)
-        seen = bool(load_contract(bundle / "contract.yaml").images)
+        seen = bool(load_bundle(bundle).contract.images)
         stack = Stack(
             contract=None,
             bundle=bundle,

@@ -21,6 +21,7 @@ GROUPS = (
     "robot_wm.cameras",
     "robot_wm.plants",
     "robot_wm.films",
+    "robot_wm.monitors",
 )
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (the extra `ros`, or a ROS inst
 pytest.importorskip("mujoco", reason="needs the extra `sim`")
 pytest.importorskip("serial", reason="needs the extra `serial`")
 
-pytestmark = [pytest.mark.ros, pytest.mark.realtime]
+pytestmark = pytest.mark.ros
 FAULTS = int(os.environ.get("ROBOT_WM_FAULTS", "3"))
 BUS = os.environ.get("ROBOT_WM_FAULTS_BUS", "serial")
 STRICT = os.environ.get("ROBOT_WM_FAULTS_STRICT") == "1"
