@@ -78,6 +78,8 @@ class Campaign:
         kind = KINDS[planned.kind]
         self._launch.session.spin(planned.after_s)
         kind.prepare(self.actions, planned.variant)
+        if self._witness.state != "armed":  # a busy machine has stopped the robot meanwhile
+            self._control("the fault before", by_itself=False)
         self._witness.begin()
         start = time.monotonic_ns()
         kind.do(self.actions, planned.variant, planned.lasts_s)
