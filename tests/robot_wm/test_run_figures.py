@@ -1,5 +1,7 @@
 """The figures of a run are those of its bag's last episode."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from robot_wm.bags.reader import open_bag
 from robot_wm.bags.types import Info
 from robot_wm.info import PlanInfo
 from robot_wm.messages import Event
-from robot_wm.run_figures import episode_window, run_figures
+from robot_wm.run_figures import episode_window, image_figures, run_figures
 
 
 def plan_info(k, source="mppi"):
@@ -45,3 +47,28 @@ def test_the_last_start_counts_and_an_episode_without_end_goes_to_the_end(tmp_pa
     assert episode_window(bag) == (START + 500 * MS, bag.end)
     unmarked = open_bag(record(tmp_path / "plain", drive(1.0, marks=()), robot()))
     assert episode_window(unmarked) == (unmarked.start, unmarked.end)
+
+
+def says(k, **counts):
+    """Diagnostics of posterior_node at step k."""
+    keys = {"encode_ms_p50": "encode ms p50"} | {
+        key: key.replace("_", " ", 1) for key in counts if key.startswith("rej")
+    }
+    pairs = [SimpleNamespace(key=f"image eye {keys.get(key, key)}", value=f"{value}") for key, value in counts.items()]
+    status = SimpleNamespace(name="left/posterior_node", values=pairs)
+    return START + 20 * MS * k, SimpleNamespace(status=[status, SimpleNamespace(name="motor_node", values=[])])
+
+
+def test_every_image_is_accounted_for_over_all_processes_that_counted():
+    said = [
+        says(0, received=1, applied=0, encode_ms_p50=3.5),
+        says(1, received=9, applied=5, rejected_too_old=2, encode_ms_p50=3),
+        says(2),  # not active
+        says(3, received=2, applied=1),  # started again
+        says(4, received=12, applied=4, rejected_too_old=1, rejected_replaced=7),
+    ]
+    bag = SimpleNamespace(find=lambda name: SimpleNamespace(name=name), messages=lambda name: said)
+    assert image_figures(bag, "eye") == {
+        "received": 21, "applied": 9, "rejected": {"too_old": 3, "replaced": 7}, "under_way": 2,
+    }  # fmt: skip
+    assert image_figures(bag, "wrist") == {"received": 0, "applied": 0, "rejected": {}, "under_way": 0}
