@@ -5,7 +5,7 @@
 #   ORT          ONNX Runtime flavour: cpu, gpu or openvino (exactly one; `make clean-venv` before changing it)
 #   TORCH        PyTorch requirement, and TORCH_INDEX: a wheel index for it alone, e.g. PyTorch's CPU index.
 #                Without one pip's own settings decide, and on some machines that means several GB of CUDA libraries.
-#   WORKERS      pytest processes
+#   WORKERS      pytest processes; one of them runs whole robots, which mostly wait
 #   DEMO_SECONDS length of the demo [s]
 
 comma := ,
@@ -19,7 +19,8 @@ WORKERS ?= 2
 DEMO_SECONDS ?= 10
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Compiling what is never imported would take a quarter of the set-up; Python compiles the rest when it is first used.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 CODE := robot_wm models sim calibration ros_nodes launch tests setup.py
 
 .PHONY: help demo test setup lint format type bench clean clean-venv
@@ -34,7 +35,7 @@ demo: .venv/.demo
 	$(BIN)/robot-wm sim --task cartpole_swingup --bundle models/zoo/cartpole_swingup --seconds $(DEMO_SECONDS) --json
 
 test: lint type
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(WORKERS) --no-loadscope-reorder
 
 setup: .venv/.test
 
@@ -61,16 +62,19 @@ clean-venv:
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
+.venv/.pip: Makefile | $(BIN)/python
+	$(PIP) --upgrade "pip>=25" "setuptools>=70.1,<80" wheel
+	@touch $@
+
 # What the demo needs; no PyTorch.
-.venv/.demo: setup.py Makefile | $(BIN)/python
+.venv/.demo: setup.py Makefile | .venv/.pip
 	@echo "Setting up .venv for the demo (once; a minute or two)"
-	$(PIP) "setuptools>=70.1,<80" wheel
 	$(PIP) --no-build-isolation -e ".[$(ORT),sim,report$(ROS)]"
 	@touch $@
 
-# Everything, on top of the demo's part.
-.venv/.test: .venv/.demo
+# Everything, the demo's part included.
+.venv/.test: setup.py Makefile | .venv/.pip
 	@echo "Setting up .venv for training and tests (once; a few minutes)"
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
 	$(PIP) --no-build-isolation -e ".[$(ORT),sim,report,train,serial,calibration,dev$(ROS)]"
-	@touch $@
+	@touch .venv/.demo $@

@@ -126,16 +126,20 @@ def evaluate(signature: Signature, module: nn.Module, inputs: dict[str, Tensor])
 
 
 class _Together(nn.Module):
-    """Several graphs' modules as one: all their inputs in a row, all their outputs."""
+    """Several graphs' modules as one: all their inputs in a row, all their outputs.
+
+    A part that several graphs share is registered once, under one name: the exporter's time grows with the names of parameters.
+    """
 
     def __init__(self, known: Mapping[str, Signature], modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.graphs = nn.ModuleDict(modules)
+        self.graphs = tuple(modules.values())
+        self.parts = nn.ModuleList({part: None for module in self.graphs for part in module.children()})
         self.counts = [len(known[name].inputs) for name in modules]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         rest, outputs = list(inputs), []
-        for module, count in zip(self.graphs.values(), self.counts, strict=True):
+        for module, count in zip(self.graphs, self.counts, strict=True):
             result = module(*rest[:count])
             outputs += [result] if isinstance(result, Tensor) else result
             rest = rest[count:]

@@ -19,7 +19,7 @@ from robot_wm.verify import read_golden, verify_on_device
 from seeing import EYE, TINY, WRIST, pictures, seeing_contract, seeing_model
 
 CONTRACT = seeing_contract(EYE, WRIST, anchored=True)
-PLANNER = PlannerDefaults(horizon=2, samples=24, proposals=2, elites=6)
+PLANNER = PlannerDefaults(horizon=1, samples=24, proposals=2, elites=6)
 
 
 @pytest.fixture(scope="module")

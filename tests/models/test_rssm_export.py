@@ -22,7 +22,7 @@ from seeing import SeeingWindows, seeing_contract
 TINY = Sizes("tiny", latent=16, mlp=24, encoder=16, value_heads=2, encoder_layers=2)
 CONTRACT = seeing_contract()
 FAMILY = "rssm-categorical"
-PLANNER = PlannerDefaults(horizon=2, samples=24, proposals=2, elites=6)
+PLANNER = PlannerDefaults(horizon=1, samples=24, proposals=2, elites=6)
 
 
 def make(family=FAMILY, seed=0):

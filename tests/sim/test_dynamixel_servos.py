@@ -139,7 +139,7 @@ def test_an_effort_moves_the_reacher_behind_the_servos(tmp_path):
     plant = begin("sim.plant", "--task", "reacher_easy", "--socket", socket)
     arguments = ("--socket", socket, "--link", link, "--effort-scale", json.dumps(scale))
     servos = begin("sim.dynamixel_servos", *arguments)
-    options = {"effort_scale": scale, "timeout_s": 1.0, "open_timeout_s": 20.0, "watchdog_s": 2.5}
+    options = {"effort_scale": scale, "timeout_s": 5.0, "open_timeout_s": 20.0, "watchdog_s": 2.5}
     bus = DynamixelBus(make_task("reacher_easy").contract, str(link), **options)
     try:
         bus.open()

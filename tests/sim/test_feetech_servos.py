@@ -136,7 +136,7 @@ def test_an_effort_moves_the_reacher_behind_the_servos(tmp_path):
     socket, link, scale = tmp_path / "plant.sock", tmp_path / "servos", {"shoulder": 1.0, "wrist": 1.0}
     plant = begin("sim.plant", "--task", "reacher_easy", "--socket", socket)
     servos = begin("sim.feetech_servos", "--socket", socket, "--link", link, "--effort-scale", json.dumps(scale))
-    options = {"effort_scale": scale, "timeout_s": 1.0, "open_timeout_s": 20.0}
+    options = {"effort_scale": scale, "timeout_s": 5.0, "open_timeout_s": 20.0}
     bus = FeetechBus(make_task("reacher_easy").contract, str(link), **options)
     try:
         bus.open()
