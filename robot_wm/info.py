@@ -65,7 +65,7 @@ def to_pairs(info: PlanInfo | CorrectionInfo) -> list[tuple[str, str]]:
 
 
 def from_pairs(kind: type[Info], pairs: Iterable[tuple[str, str]]) -> Info:
-    """The inverse of `to_pairs`; a key with a default may be missing. Raises MessageError naming a missing key or an unreadable value."""
+    """The inverse of `to_pairs`; what has a default may be missing. Raises MessageError naming a missing or unreadable key."""
     given = dict(pairs)
     values: dict[str, Any] = {}
     for f in fields(kind):

@@ -21,6 +21,7 @@ LEAST, MOST = -1.0, 4.0  # of one score: what a good correction takes back, and 
 QUANTILE = 0.9  # of the healthy statistics: beyond it a score is positive
 CEILING = 4.5  # most that is accumulated, in limits: bounds the time that recovery takes
 TINY = 1e-12
+BINS, FEW = 8, 20  # of motion, and how many errors one of them needs to count
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,46 @@ def residual(item: Observation, measured: FloatArray, predicted: FloatArray) -> 
 
 
 def normalised_square(error: FloatArray, scale: FloatArray) -> float:
-    """Normalised innovation squared per degree of freedom: mean over components (K,) of (error / scale) squared."""
+    """Normalised innovation squared per degree of freedom: mean over components (K,) of (error / usual error) squared."""
     return float(np.mean((np.asarray(error, np.float64) / scale) ** 2))
 
 
-def scale_after(scales: Mapping[int, Sequence[float]], steps: int) -> FloatArray:
-    """Usual deviation (K,) of a prediction that nothing corrected for so many model steps; between the known numbers of steps
-    linear in their logarithms, beyond the last as there."""
+@dataclass(frozen=True)
+class Scale:
+    """How large an error usually is where the model predicts so much motion: a model errs more the faster things go, and a scale
+    that is right on average would overlook what goes wrong while the robot nearly stands."""
+
+    motion: tuple[float, ...]  # (B,) ascending: of the latent, rms per model step
+    error: tuple[tuple[float, ...], ...]  # (B, K) rms there
+
+    def at(self, motion: float) -> FloatArray:
+        """Usual error (K,) at a motion: between the known ones linear in their logarithms, beyond them as at the last."""
+        known, table = np.log(np.array(self.motion)), np.log(np.array(self.error))
+        at = np.log(max(motion, TINY))
+        result: FloatArray = np.exp([np.interp(at, known, column) for column in table.T])
+        return result
+
+
+def usual_error(scales: Mapping[int, Scale], steps: int, motion: float) -> FloatArray:
+    """Usual error (K,) of a prediction that nothing corrected for so many model steps; between the known numbers of steps linear
+    in their logarithms, beyond them as at the last."""
     known = sorted(scales)
     at = np.log(np.clip(steps, known[0], known[-1]))
-    table = np.log(np.array([scales[k] for k in known]))
+    table = np.log([scales[k].at(motion) for k in known])
     result: FloatArray = np.exp([np.interp(at, np.log(known), column) for column in table.T])
     return result
+
+
+def fit_scale(motion: FloatArray, errors: FloatArray) -> Scale:
+    """Root mean square errors (N, K) by the motion (N,) they were made at, in bins that are equally wide in its logarithm."""
+    moved = np.maximum(motion, TINY)
+    edges = np.geomspace(np.quantile(moved, 0.05), np.quantile(moved, 0.995), BINS + 1)[1:-1]
+    bins = np.digitize(moved, edges)
+    full = [b for b in range(BINS) if np.sum(bins == b) >= FEW] or [None]
+    rows = [np.ones(len(moved), bool) if b is None else bins == b for b in full]
+    centres = [float(np.exp(np.mean(np.log(moved[row])))) for row in rows]
+    usual = [np.maximum(np.sqrt(np.mean(np.square(errors[row]), axis=0)), TINY) for row in rows]
+    return Scale(tuple(centres), tuple(tuple(float(x) for x in row) for row in usual))
 
 
 def fit_tail(series: Sequence[FloatArray], seconds: float, alarms_per_second: float) -> Tail:

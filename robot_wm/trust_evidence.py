@@ -29,6 +29,7 @@ class Evidence:
     error: (
         FloatArray  # (K,) measured less predicted, SI units; of an image (1,) the latent change that it alone made, rms
     )
+    motion: float  # of the predicted latent, rms per step
     blind: bool = False  # predicted as far on purpose
 
 
@@ -48,13 +49,14 @@ def evidence(filter_: LatentFilter, k: int, names: Collection[str], blind_steps:
     result = []
     if observed:
         gap = _gap(filter_, k, observed)
-        result += _errors(filter_, k, now, observed, before.posterior, now.prior, gap, blind=False)
+        result += _errors(filter_, k, now, observed, [before.posterior, now.prior], gap, blind=False)
         if blind_steps and k % max(1, blind_steps // 2) == 0:
             result += ahead(filter_, k - blind_steps, [blind_steps], observed)
     for name in present:
         if name not in contract.slices():
             change = np.sqrt(np.mean((now.posterior - filter_.without(k, name)) ** 2))
-            result.append(Evidence(name, _gap(filter_, k, [name]), np.array([float(change)])))
+            moved = _motion([before.posterior, now.prior])
+            result.append(Evidence(name, _gap(filter_, k, [name]), np.array([float(change)]), moved))
     return result
 
 
@@ -70,7 +72,7 @@ def ahead(filter_: LatentFilter, k: int, horizons: Sequence[int], names: Collect
         then = filter_.estimate(i + 1) if i + 1 - k in horizons else None
         if then is not None:
             there = [name for name in names if name in then.measured]
-            result += _errors(filter_, i + 1, then, there, latents[-2], latents[-1], i + 1 - k, blind=True)
+            result += _errors(filter_, i + 1, then, there, latents, i + 1 - k, blind=True)
     return result
 
 
@@ -79,21 +81,25 @@ def _errors(
     k: int,
     now: Estimate,
     names: Iterable[str],
-    earlier: Float32,
-    latest: Float32,
+    latents: Sequence[Float32],
     steps: int,
     blind: bool,
 ) -> list[Evidence]:
-    """Compare with the readout of the `latest` latent, moved along the step from the `earlier` one to each stamp."""
-    before, after = filter_.model.readout(np.stack([earlier, latest]))
+    """Compare with the readout of the last of the predicted `latents`, moved along the last step to each stamp."""
+    before, after = filter_.model.readout(np.stack(latents[-2:]))
+    motion = _motion(latents)
     result = []
     for name in names:
         measured, part = now.measured[name], filter_.contract.slices()[name]
         item = filter_.contract.observation(name)
         age = filter_.grid.age(measured.stamp, k)
         predicted = after[part] - age * residual(item, after[part], before[part])
-        result.append(Evidence(name, steps, residual(item, measured.values, predicted), blind))
+        result.append(Evidence(name, steps, residual(item, measured.values, predicted), motion, blind))
     return result
+
+
+def _motion(latents: Sequence[Float32]) -> float:
+    return float(np.mean(np.sqrt(np.mean(np.diff(latents, axis=0) ** 2, axis=1))))
 
 
 def _gap(filter_: LatentFilter, k: int, names: Iterable[str]) -> int:

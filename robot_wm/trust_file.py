@@ -14,7 +14,7 @@ from robot_wm.contract import Contract
 from robot_wm.errors import BundleError
 from robot_wm.field_reader import FieldReader
 from robot_wm.plain import plain
-from robot_wm.trust import Tail
+from robot_wm.trust import Scale, Tail
 from robot_wm.trust_ladder import Steps
 
 NAME = "trust.yaml"
@@ -25,9 +25,7 @@ FORMAT = 1
 class Modality:
     """What is usual for one observation or image."""
 
-    scale: Mapping[
-        int, tuple[float, ...]
-    ]  # model steps predicted without it → rms error (K,), SI; of an image (1,), latent
+    scale: Mapping[int, Scale]  # model steps predicted without it → usual error (K,), SI; of an image (1,), latent
     innovation: Tail  # of the filter's own prediction
     silent_s: float  # longest age of the newest measurement when a correction is published
     blind: Tail | None = None  # of the prediction over `blind_steps`; None: an image
@@ -49,7 +47,7 @@ def save_trust(bundle: Path | str, spec: TrustSpec) -> Bundle:
     """Put the specification into a bundle, whose id changes by it. Raises BundleError for a damaged bundle."""
     data = {"format": FORMAT, **plain(asdict(spec))}
     for name, modality in spec.modalities.items():  # model steps stay numbers
-        data["modalities"][name]["scale"] = {steps: list(row) for steps, row in modality.scale.items()}
+        data["modalities"][name]["scale"] = {steps: plain(asdict(row)) for steps, row in modality.scale.items()}
     return attach(bundle, NAME, yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120))
 
 
@@ -104,13 +102,23 @@ def _modality(reader: FieldReader, data: Any, where: str, size: int | None) -> M
     if (blind is None) is (size is not None):
         raise reader.fail(f"{where}.blind", "is missing" if blind is None else "is nothing for an image")
     return Modality(
-        scale={k: reader.numbers(row, f"{where}.scale.{k}", size or 1, above=0.0) for k, row in scale.items()},
+        scale={k: _scale(reader, row, f"{where}.scale.{k}", size or 1) for k, row in scale.items()},
         innovation=_tail(reader, table["innovation"], f"{where}.innovation"),
         silent_s=reader.number(table["silent_s"], f"{where}.silent_s", above=0.0),
         blind=None if blind is None else _tail(reader, blind, f"{where}.blind"),
         still=reader.number(table.get("still", 0.0), f"{where}.still", at_least=0.0),
         frozen=int(reader.number(table.get("frozen", 0), f"{where}.frozen", at_least=0.0)),
     )
+
+
+def _scale(reader: FieldReader, data: Any, where: str, size: int) -> Scale:
+    table = reader.table(data, where, Scale, required=("motion", "error"))
+    motion = reader.numbers(table["motion"], f"{where}.motion", above=0.0)
+    rows = reader.listing(table["error"], f"{where}.error")
+    if not motion or len(rows) != len(motion) or list(motion) != sorted(motion):
+        raise reader.fail(where, "must have ascending motions and one row of errors for each")
+    errors = (reader.numbers(row, f"{where}.error[{i}]", size, above=0.0) for i, row in enumerate(rows))
+    return Scale(motion, tuple(errors))
 
 
 def _tail(reader: FieldReader, data: Any, where: str) -> Tail:

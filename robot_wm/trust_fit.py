@@ -20,9 +20,9 @@ from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError
 from robot_wm.latent_filter import LatentFilter
-from robot_wm.messages import Applied, Event, FloatArray, Measurement
+from robot_wm.messages import Applied, Event, Measurement
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust import Tail, fit_tail, normalised_square, scale_after
+from robot_wm.trust import FEW, Scale, Tail, fit_scale, fit_tail, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, ahead, evidence
 from robot_wm.trust_file import Modality, TrustSpec
 from robot_wm.trust_monitor import SETTLE_S
@@ -47,9 +47,7 @@ class _Seen:
     """What healthy bags showed."""
 
     episodes: list[list[Evidence]] = field(default_factory=list)
-    ahead: dict[str, dict[int, list[FloatArray]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(list))
-    )
+    ahead: dict[str, dict[int, list[Evidence]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     silence: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # [s]
     motion: dict[str, list[float]] = field(
         default_factory=lambda: defaultdict(list)
@@ -177,7 +175,7 @@ def _judge(
         collected += [e for e in found if k - (e.steps if e.blind else 0) >= settled]
         if k % EVERY == 0 and k - HORIZONS[-1] >= settled:
             for e in ahead(filter_, k - HORIZONS[-1], HORIZONS, list(filter_.contract.slices())):
-                seen.ahead[e.name][e.steps].append(e.error)
+                seen.ahead[e.name][e.steps].append(e)
         for name, watch in repeats.items():
             pair = watch.see(filter_, k)
             if pair is not None and pair[0]:
@@ -195,7 +193,9 @@ def _modality(name: str, contract: Contract, seen: _Seen, blind: int, rate: floa
 
     def tail(far: bool) -> Tail:
         series = [
-            np.array([normalised_square(e.error, scale_after(scale, e.steps)) for e in episode if e.blind is far])
+            np.array(
+                [normalised_square(e.error, usual_error(scale, e.steps, e.motion)) for e in episode if e.blind is far]
+            )
             for episode in own
         ]
         return fit_tail([values for values in series if len(values)], seconds, rate)
@@ -212,23 +212,25 @@ def _modality(name: str, contract: Contract, seen: _Seen, blind: int, rate: floa
     )
 
 
-def _by_horizon(
-    own: list[list[Evidence]], long: dict[int, list[FloatArray]], blind: int
-) -> dict[int, tuple[float, ...]]:
-    """Root mean square error (K,) of an observation by the steps it was predicted; the filter's own step and `blind` from every
-    correction, the others from the long predictions."""
-    errors = {steps: rows for steps, rows in long.items() if steps not in (1, blind)}
-    errors[1] = [e.error for episode in own for e in episode if not e.blind and e.steps == 1] or long[1]
-    errors[blind] = [e.error for episode in own for e in episode if e.blind] or long.get(blind, [])
-    scale = {steps: np.sqrt(np.mean(np.square(rows), axis=0)) for steps, rows in sorted(errors.items()) if len(rows)}
-    return {steps: tuple(float(max(x, 1e-9)) for x in row) for steps, row in scale.items()}
+def _by_horizon(own: list[list[Evidence]], long: dict[int, list[Evidence]], blind: int) -> dict[int, Scale]:
+    """Usual errors of an observation by the steps it was predicted; the filter's own step and `blind` from every correction, the
+    others from the long predictions."""
+    every = [e for episode in own for e in episode]
+    found = dict(long)
+    found[1] = [e for e in every if not e.blind and e.steps == 1] or long[1]
+    found[blind] = [e for e in every if e.blind] or long[blind]
+    return {steps: _fitted(rows) for steps, rows in sorted(found.items()) if rows}
 
 
-def _by_gap(own: list[list[Evidence]]) -> dict[int, tuple[float, ...]]:
-    """Root mean square latent change (1,) of an image by the steps since the one before; gaps seen less than ten times are left."""
-    changes: dict[int, list[FloatArray]] = defaultdict(list)
+def _by_gap(own: list[list[Evidence]]) -> dict[int, Scale]:
+    """Usual latent change by an image by the steps since the one before; gaps that are rare are left out."""
+    changes: dict[int, list[Evidence]] = defaultdict(list)
     for episode in own:
         for e in episode:
-            changes[e.steps].append(e.error)
-    common = {steps: rows for steps, rows in sorted(changes.items()) if len(rows) >= 10} or changes
-    return {steps: (float(np.sqrt(np.mean(np.square(rows)))),) for steps, rows in common.items()}
+            changes[e.steps].append(e)
+    common = {steps: rows for steps, rows in sorted(changes.items()) if len(rows) >= FEW} or changes
+    return {steps: _fitted(rows) for steps, rows in common.items()}
+
+
+def _fitted(rows: list[Evidence]) -> Scale:
+    return fit_scale(np.array([e.motion for e in rows]), np.array([e.error for e in rows]))

@@ -14,7 +14,7 @@ from typing import Any
 from robot_wm.latent_filter import Correction, LatentFilter
 from robot_wm.messages import Event
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust import Surprise, normalised_square, scale_after
+from robot_wm.trust import Surprise, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, evidence
 from robot_wm.trust_file import Modality, TrustSpec
 from robot_wm.trust_ladder import Change, Ladder, Rung, Standing
@@ -165,4 +165,4 @@ class TrustMonitor:
 
 def statistic_of(found: Evidence, modality: Modality) -> float:
     """The statistic (1 on average in health) of one piece of evidence."""
-    return normalised_square(found.error, scale_after(modality.scale, found.steps))
+    return normalised_square(found.error, usual_error(modality.scale, found.steps, found.motion))

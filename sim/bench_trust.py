@@ -6,7 +6,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,7 +52,7 @@ class Setting:
     bundle: Path
     within_s: float = 1.0
     planner: str = "mppi"
-    disturbance: Disturbance = Disturbance()
+    disturbance: Disturbance = field(default_factory=Disturbance)
 
 
 def trials_for(task: Task, trials: int, healthy_s: float, faults: Sequence[str] = (), seed: int = 0) -> list[Trial]:

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import slider_contract
-from robot_wm.trust import CEILING, LEAST, Surprise, Tail, fit_tail, normalised_square, residual, scale_after
+from robot_wm.trust import (
+    CEILING,
+    LEAST,
+    Scale,
+    Surprise,
+    Tail,
+    fit_scale,
+    fit_tail,
+    normalised_square,
+    residual,
+    usual_error,
+)
 
 USUAL = Tail(2.7, 0.5, 10.0)
 POSITIVE = st.floats(1e-6, 1e6)
@@ -36,10 +47,23 @@ def test_an_angle_is_surprised_the_short_way_round():
 
 
 def test_the_usual_error_grows_with_the_time_since_the_last_correction():
-    scales = {1: (0.1, 1.0), 4: (0.4, 1.0), 16: (0.8, 3.0)}
-    assert scale_after(scales, 1).tolist() == pytest.approx([0.1, 1.0])
-    np.testing.assert_allclose(scale_after(scales, 2), [0.2, 1.0])
-    assert scale_after(scales, 100).tolist() == pytest.approx([0.8, 3.0])
+    scales = {k: Scale((1.0,), (row,)) for k, row in {1: (0.1, 1.0), 4: (0.4, 1.0), 16: (0.8, 3.0)}.items()}
+    np.testing.assert_allclose(usual_error(scales, 1, 0.5), [0.1, 1.0])
+    np.testing.assert_allclose(usual_error(scales, 2, 0.5), [0.2, 1.0])
+    np.testing.assert_allclose(usual_error(scales, 100, 0.5), [0.8, 3.0])
+
+
+def test_the_usual_error_grows_with_the_motion_that_is_predicted():
+    rng = np.random.default_rng(2)
+    motion = np.exp(rng.uniform(-5, 1, 20_000))
+    scale = fit_scale(motion, (motion * rng.standard_normal((2, 20_000))).T)
+    for moved in (0.02, 0.2, 1.0):
+        np.testing.assert_allclose(scale.at(moved), [moved, moved], rtol=0.3)
+    assert (scale.at(1e-6) == scale.at(1e-9)).all() and (scale.at(1e6) == scale.at(1e9)).all()
+
+
+def test_errors_of_a_robot_that_never_moves_are_one_scale():
+    assert fit_scale(np.zeros(5), np.full((5, 1), 0.1)).at(1.0) == pytest.approx(0.1)
 
 
 @given(st.floats(0, allow_nan=False, allow_infinity=True))
@@ -80,10 +104,7 @@ def test_a_fitted_limit_is_not_reached_in_the_next_ten_minutes_of_health(kind):
             alarms += 1
             surprise.reset()
     assert alarms <= 1
-    for step in range(200):  # ten times the usual deviation, for as long as it takes
-        if surprise.add(100.0 * tail.usual) >= 1.0:
-            break
-    assert step < 25
+    assert max(surprise.add(100.0 * tail.usual) for _ in range(25)) >= 1.0  # ten times the usual deviation
 
 
 def test_episodes_without_any_surprise_still_give_a_limit_that_one_outlier_does_not_reach():

@@ -6,13 +6,16 @@ import yaml
 from conftest import slider_contract
 from robot_wm.bundle import load_bundle, write_bundle
 from robot_wm.errors import BundleError
-from robot_wm.trust import Tail
+from robot_wm.trust import Scale, Tail
 from robot_wm.trust_file import NAME, Modality, TrustSpec, load_trust, parse_trust, save_trust
 from test_bundle import cart, filler, manifest_for
 
 TAIL = Tail(2.5, 0.5, 12.0)
+USUAL = {"motion": [1.0], "error": [[0.1]]}
 SPEC = TrustSpec(
-    {"position": Modality({1: (0.1,), 10: (0.4,)}, TAIL, 0.06, TAIL)}, 10, provenance={"bags": {"a": "ff"}}
+    {"position": Modality({1: Scale((0.1, 1.0), ((0.1,), (0.2,))), 10: Scale((0.5,), ((0.4,),))}, TAIL, 0.06, TAIL)},
+    10,
+    provenance={"bags": {"a": "ff"}},
 )
 
 
@@ -44,7 +47,7 @@ def test_a_bundle_whose_trust_was_altered_is_refused(bundle):
 
 def data(**changes):
     tail = {"usual": 2.5, "slope": 0.5, "limit": 12.0}
-    position = {"scale": {1: [0.1]}, "innovation": tail, "blind": tail, "silent_s": 0.06}
+    position = {"scale": {1: USUAL}, "innovation": tail, "blind": tail, "silent_s": 0.06}
     return {"format": 1, "modalities": {"position": position}, "blind_steps": 10, **changes}
 
 
@@ -61,9 +64,10 @@ def with_position(**changes):
         (data(modalities={}), "modalities: must be position, got none"),
         (data(verdict=1), "verdict: unknown field"),
         (data(steps={"up": [2.0, 1.0, 4.0]}), "steps.up: must not fall"),
-        (with_position(scale={"one": [0.1]}), "modalities.position.scale: must be a table from model steps to errors"),
-        (with_position(scale={1: [0.0]}), r"modalities.position.scale.1\[0\]: must be above 0"),
-        (with_position(scale={1: [0.1, 0.2]}), "modalities.position.scale.1: must have 1 entries"),
+        (with_position(scale={"one": USUAL}), "modalities.position.scale: must be a table from model steps to errors"),
+        (with_position(scale={1: {"motion": [1.0], "error": [[0.0]]}}), r"scale.1.error\[0\]\[0\]: must be above 0"),
+        (with_position(scale={1: {"motion": [1.0], "error": [[1, 2]]}}), r"scale.1.error\[0\]: must have 1 entries"),
+        (with_position(scale={1: {"motion": [2.0, 1.0], "error": [[1], [1]]}}), "scale.1: must have ascending motions"),
         (with_position(blind=None), "modalities.position.blind: is missing"),
         (with_position(innovation={"usual": 1.0}), "modalities.position.innovation.slope: is missing"),
         ([], "must be a table with named fields"),
@@ -77,8 +81,8 @@ def test_a_malformed_one_is_refused_by_field(given, says):
 def test_an_image_has_no_blind_prediction():
     contract = slider_contract(images=[{"name": "eye", "topic": "eye", "shape": [8, 8, 1]}])
     tail = {"usual": 2.5, "slope": 0.5, "limit": 12.0}
-    joint = {"scale": {1: [0.1]}, "innovation": tail, "blind": tail, "silent_s": 0.06}
-    eye = {"scale": {2: [0.1]}, "innovation": tail, "silent_s": 0.14, "frozen": 3}
+    joint = {"scale": {1: USUAL}, "innovation": tail, "blind": tail, "silent_s": 0.06}
+    eye = {"scale": {2: USUAL}, "innovation": tail, "silent_s": 0.14, "frozen": 3}
     given = {"format": 1, "modalities": {"position": joint, "velocity": joint, "eye": eye}, "blind_steps": 10}
     assert parse_trust(given, contract).modalities["eye"].frozen == 3
     eye["blind"] = tail
@@ -89,4 +93,7 @@ def test_an_image_has_no_blind_prediction():
 def test_it_is_plain_yaml(bundle):
     save_trust(bundle.path, SPEC)
     read = yaml.safe_load((bundle.path / NAME).read_text())
-    assert read["modalities"]["position"]["scale"] == {1: [0.1], 10: [0.4]}
+    assert read["modalities"]["position"]["scale"] == {
+        1: {"motion": [0.1, 1.0], "error": [[0.1], [0.2]]},
+        10: {"motion": [0.5], "error": [[0.4]]},
+    }

@@ -7,7 +7,7 @@ import numpy as np
 from conftest import slider_contract
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Measurement
-from robot_wm.trust import Tail
+from robot_wm.trust import Scale, Tail
 from robot_wm.trust_file import Modality, TrustSpec
 from robot_wm.trust_monitor import TrustMonitor
 
@@ -74,9 +74,9 @@ class World:
             verdict = self.monitor.judge(self.filter, now)
             self.statistics.append(dict(verdict.statistics))
             self.levels.append(verdict.level)
-            action = self.rng.uniform(-1, 1)
+            action = float(np.clip(self.rng.uniform(-0.5, 0.5) - 0.3 * self.state[1] - 0.1 * self.state[0], -1, 1))
             self.filter.applied(Applied(now, np.array([10.0 * action]), "plan"))
-            self.state = self.state + np.array([DT * self.state[1], self.push * action - 0.02 * self.state[0]])
+            self.state = self.state + np.array([DT * self.state[1], self.push * action])
             self.k += 1
         return verdict
 
@@ -89,6 +89,11 @@ class World:
         self.hear(Measurement("eye", (self.k if at is None else at) * STEP, pixels))
 
 
+def always(error):
+    """The same error whatever moves."""
+    return Scale((1.0,), ((float(error),),))
+
+
 def usual(limit=12.0):
     """What is usual in this world: the noise of the reading and of the one that the prediction began from."""
     tail = Tail(2.7, 0.4, limit)  # of a chi square with one degree of freedom: its 0.9 quantile
@@ -98,8 +103,8 @@ def usual(limit=12.0):
     far = np.hypot(NOISE[0], np.hypot(NOISE[0], blind * DT * NOISE[1]))
     return TrustSpec(
         {
-            "position": Modality({1: (position,), blind: (far,)}, tail, 0.06, tail),
-            "velocity": Modality({1: (velocity,), blind: (velocity,)}, tail, 0.06, tail),
+            "position": Modality({1: always(position), blind: always(far)}, tail, 0.06, tail),
+            "velocity": Modality({1: always(velocity), blind: always(velocity)}, tail, 0.06, tail),
         },
         blind,
     )
@@ -107,5 +112,5 @@ def usual(limit=12.0):
 
 def usual_with_eye():
     spec = usual()
-    eye = Modality({1: (0.02,), 2: (0.02,)}, Tail(2.7, 0.4, 8.0), 0.14, None, 1e-4, 3)
+    eye = Modality({1: always(0.02), 2: always(0.02)}, Tail(2.7, 0.4, 8.0), 0.14, None, 1e-4, 3)
     return TrustSpec({**spec.modalities, "eye": eye}, spec.blind_steps)

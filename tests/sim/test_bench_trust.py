@@ -60,14 +60,14 @@ def spec(tmp_path_factory):
     paths = [folder / f"{seed}" for seed in range(2)]
     for seed, path in enumerate(paths):
         record(path, task, seed)
-    assert 2 * 35.0 > ENOUGH_S
+    assert ENOUGH_S < 2 * 35.0
     return fit_trust(paths, ReadModel(task.contract))
 
 
 def test_what_is_fitted_is_what_the_world_is_like(spec):
     usual = spec.modalities["x"]
-    assert usual.scale[1] == pytest.approx((np.sqrt(2) * NOISE,), rel=0.1)
-    assert usual.scale[spec.blind_steps] == pytest.approx((np.sqrt(2) * NOISE,), rel=0.1)  # its model is exact
+    for steps in (1, spec.blind_steps):  # its model is exact, however far it predicts and however fast it moves
+        np.testing.assert_allclose(usual.scale[steps].error, np.sqrt(2) * NOISE, rtol=0.35)
     assert usual.innovation.usual == pytest.approx(2.7, rel=0.15)  # of a chi square with one degree of freedom
     assert usual.silent_s == pytest.approx(0.06)
 
