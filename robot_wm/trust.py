@@ -19,6 +19,7 @@ from robot_wm.messages import FloatArray
 
 LEAST, MOST = -1.0, 4.0  # of one score: what a good correction takes back, and what a single outlier adds
 QUANTILE = 0.9  # of the healthy statistics: beyond it a score is positive
+OUTLIERS = 3.0  # corrections in a row that an alarm takes at least: a wild reading spoils its own and the next
 CEILING = 4.5  # most that is accumulated, in limits: bounds the time that recovery takes
 TINY = 1e-12
 BINS, FEW = 8, 20  # of motion, and how many errors one of them needs to count
@@ -127,13 +128,13 @@ def fit_tail(series: Sequence[FloatArray], seconds: float, alarms_per_second: fl
     tail = Tail(usual, max(slope, 0.05), 1.0)
     peaks = np.concatenate([excursions(tail, values) for values in series])
     if not len(peaks):
-        return Tail(tail.usual, tail.slope, 3.0 * MOST)
+        return Tail(tail.usual, tail.slope, OUTLIERS * MOST)
     least = float(np.quantile(peaks, QUANTILE))
     beyond = peaks[peaks >= least]
     excess = max(float(np.mean(beyond - least)), 0.1)
     reached = len(beyond) / seconds / alarms_per_second
     limit = least + excess * float(np.log(max(reached, 1.0)))
-    return Tail(tail.usual, tail.slope, max(limit, float(peaks.max()), 2.0 * MOST))
+    return Tail(tail.usual, tail.slope, max(limit, float(peaks.max()), OUTLIERS * MOST))
 
 
 def excursions(tail: Tail, statistics: FloatArray) -> FloatArray:

@@ -18,8 +18,7 @@ from robot_wm.info import CorrectionInfo
 from robot_wm.messages import Event, Measurement
 from robot_wm.perception import Perception
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust_file import NAME as TRUST_FILE
-from robot_wm.trust_file import load_trust
+from robot_wm.trust_file import TrustSpec, load_trust
 from robot_wm.trust_ladder import Rung
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
@@ -54,8 +53,9 @@ class PosteriorNode(Base):
     def configure(self) -> None:
         self.contract = self.read_contract()
         bundle = self.read_bundle(self.contract)
+        self._specs: dict[str, TrustSpec | None] = {}  # by bundle id
         self._perception = Perception(self.contract, self._load(bundle), self.clock_, self.value("history_s"))
-        self._perception.judge_by(load_trust(bundle))
+        self._perception.judge_by(self._specs[bundle.bundle_id])
         self._loaded: dict[str, Model] = {}
         self._wanted = ""  # bundle to swap to as soon as it is loaded
         self._stamp_guards = {topic: StampGuard(topic) for topic in topics.observed(self.contract)}
@@ -122,8 +122,8 @@ class PosteriorNode(Base):
         return OK, "correcting", values
 
     def _load(self, bundle: Bundle) -> Model:
-        judged = TRUST_FILE in bundle.manifest.files
-        model = Model(bundle, self.value("provider"), graphs=(*GRAPHS, *(JUDGING if judged else ())))
+        spec = self._specs[bundle.bundle_id] = load_trust(bundle)
+        model = Model(bundle, self.value("provider"), graphs=GRAPHS if spec is None else (*GRAPHS, *JUDGING))
         contract = bundle.contract
         observation = np.zeros((1, contract.observation_size), np.float32)
         mask = np.ones((1, len(contract.observations)), np.float32)
@@ -131,7 +131,7 @@ class PosteriorNode(Base):
         for _ in range(3):  # the first runs of a graph are slow
             model.posterior(latent, model.encode(observation, mask, 0 * mask), mask)
             model.prior(latent, np.zeros((1, contract.action.size), np.float32))
-            if judged:
+            if spec is not None:
                 model.readout(np.repeat(latent, 2, axis=0))
         return model
 
@@ -200,7 +200,7 @@ class PosteriorNode(Base):
         if model is None:
             return
         self._perception.swap(model)
-        self._perception.judge_by(load_trust(model.bundle))
+        self._perception.judge_by(self._specs[model.bundle_id])
         for bundle_id in self._loaded:
             self._models.dropped(bundle_id)
         self._loaded = {current.bundle_id: current}  # for one-step rollback
