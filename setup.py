@@ -49,6 +49,7 @@ COMMANDS = [
     "doctor = robot_wm.doctor:doctor",
     "replay = robot_wm.replay_commands:replay",
     "models = robot_wm.store_commands:models",
+    "trust = robot_wm.trust_commands:trust",
     "bags = robot_wm.bags.commands:bags",
     "train = models.commands:train",
     "export = models.commands:export",
@@ -67,6 +68,7 @@ BENCH_COMMANDS = [
     "bags = robot_wm.bags.commands:bench_bags",
     "train = models.commands:bench_train",
     "soak = models.commands:bench_soak",
+    "trust = sim.trust_commands:bench_trust",
     "planner-ablation = sim.commands:bench_planner_ablation",
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
 from robot_wm.errors import MessageError
@@ -34,6 +34,9 @@ class PlanInfo:
     actions: tuple[tuple[float, ...], ...]  # (latent_steps, A), normalised: what the latent was rolled through
     seed: int
     reset: bool  # planned without the previous plan's mean
+    trust: str = "normal"  # rung that posterior_node's trust stood on
+    searched: int = -1  # model steps that were searched, the policy prior's behind them; -1: all of them
+    doubt: float = 0.0  # added to the contract's disagreement cost
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class CorrectionInfo:
     delay_s: float  # from the stamp of the newest measurement to its correction
     seconds: float  # time used [s]
     outcomes: dict[str, int]  # measurements so far, by what became of them
+    trust: str = ""  # rung; empty: the bundle has no trust.yaml
+    surprise: dict[str, float] = field(default_factory=dict)  # by source, 1 is an alarm
+    statistics: dict[str, float] = field(
+        default_factory=dict
+    )  # of the newest corrections by source, 1 on average in health
 
 
 Info = TypeVar("Info", PlanInfo, CorrectionInfo)
@@ -57,13 +65,15 @@ def to_pairs(info: PlanInfo | CorrectionInfo) -> list[tuple[str, str]]:
 
 
 def from_pairs(kind: type[Info], pairs: Iterable[tuple[str, str]]) -> Info:
-    """The inverse of `to_pairs`. Raises MessageError naming a missing key or an unreadable value."""
+    """The inverse of `to_pairs`; what has a default may be missing. Raises MessageError naming a missing or unreadable key."""
     given = dict(pairs)
     values: dict[str, Any] = {}
     for f in fields(kind):
         try:
             values[f.name] = _tuples(json.loads(given[f.name]))
         except KeyError as error:
+            if f.default is not MISSING or f.default_factory is not MISSING:
+                continue
             raise MessageError(f"{kind.__name__}: no key {f.name!r}; there are {', '.join(given) or 'none'}") from error
         except ValueError as error:
             raise MessageError(f"{kind.__name__}: {f.name}: {given[f.name]!r} is not JSON") from error

@@ -11,7 +11,7 @@ pixels are kept as long as its instant, for the next model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +48,15 @@ class _Instant:
     embedding: Float32 | None = None  # of the merged measurements; None: must be encoded again
     prior: Float32 | None = None
     posterior: Float32 | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One instant as it is known now: latents (L,) before and after its correction, and what corrected it."""
+
+    prior: Float32
+    posterior: Float32
+    measured: Mapping[str, Measurement]
 
 
 class LatentFilter:
@@ -113,6 +122,23 @@ class LatentFilter:
     def images(self) -> list[Measurement]:
         """The images kept, oldest first."""
         return [instant.measured[name] for instant in self._instants.values() for name in instant.views]
+
+    def estimate(self, k: int) -> Estimate | None:
+        """What is known of grid instant `k`; None where it is older than the history or newer than any measurement."""
+        self._evaluate()
+        instant = self._instants.get(k)
+        if instant is None:
+            return None
+        assert instant.prior is not None and instant.posterior is not None
+        return Estimate(instant.prior, instant.posterior, instant.measured)
+
+    def without(self, k: int, name: str) -> Float32:
+        """The posterior (L,) that instant `k` of the history would have had without its image `name`."""
+        self._evaluate()
+        instant = self._instants[k]
+        measured = {key: m for key, m in instant.measured.items() if key != name}
+        views = {key: view for key, view in instant.views.items() if key != name}
+        return self._correct(_Instant(measured, views, prior=instant.prior), k)
 
     def swap(self, model: Model, encoded: Iterable[Measurement] | None = None) -> None:
         """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent.

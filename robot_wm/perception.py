@@ -12,6 +12,8 @@ from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import Correction, LatentFilter
 from robot_wm.messages import Applied, Latent, Measurement
 from robot_wm.timebase import NS_PER_S, Clock, MonotonicClock
+from robot_wm.trust_file import TrustSpec
+from robot_wm.trust_monitor import TrustMonitor
 
 
 def warm_up(model: Model) -> None:
@@ -34,11 +36,21 @@ class Perception:
         self.filter = LatentFilter(contract, model, history_s, self.clock.now())
         self._stamps: dict[str, int] = {}
         self._late_steps = 0
+        self.trust: TrustMonitor | None = None
+
+    def judge_by(self, spec: TrustSpec | None) -> None:
+        """Judge the corrections of the present model from now on; None: do not."""
+        if spec is not None and self.trust is not None:
+            self.trust.swap(spec, self.clock.now())
+        else:
+            self.trust = None if spec is None else TrustMonitor(spec, self.clock.now())
 
     def restart(self, stamp: int) -> None:
         """A new episode begins at `stamp` [ns]."""
         self.filter.reset(stamp)
         self._late_steps = 0
+        if self.trust is not None:
+            self.trust.restart(stamp)
 
     def applied(self, applied: Applied) -> None:
         self.filter.applied(applied)
@@ -57,10 +69,13 @@ class Perception:
         begin = self.clock.now()
         corrections = [self.filter.observe(m, begin) for m in measurements]
         self._late_steps += sum(c.late_steps for c in corrections)
+        if self.trust is not None:
+            self.trust.heard(self.filter, corrections)
         accepted = any(c.outcome == "accepted" for c in corrections)
         if not measurements or not accepted or self._nearer_to_come(measurements[0]):
             return corrections, None, None
         latent = self.filter.latent()
+        said = {} if self.trust is None else self.trust.judge(self.filter, begin).said()
         end = self.clock.now()
         info = CorrectionInfo(
             bundle_id=latent.bundle_id,
@@ -69,6 +84,7 @@ class Perception:
             delay_s=(begin - measurements[0].stamp) / NS_PER_S,
             seconds=(end - begin) / NS_PER_S,
             outcomes=dict(self.filter.outcomes),
+            **said,
         )
         self._late_steps = 0
         return corrections, latent, info

@@ -86,6 +86,8 @@ class Planner:
         deadline: int | None = None,
         refinements: int | None = None,
         explore: bool = False,
+        searched: int | None = None,
+        doubt: float = 0.0,
     ) -> tuple[Carry, Plan]:
         """Plan from `latent`, which must be the one predicted for `start`, the time the plan takes effect [ns].
 
@@ -95,6 +97,9 @@ class Planner:
             deadline: refine only while one more refinement is expected to end before it [ns]; None: the whole budget.
             refinements: how many at most (default: the bundle's budget).
             explore: add the proposal's own noise to the answer, for collecting data.
+            searched: rows of the plan that are refined; behind them, with 0 from the first on, it is the policy prior's rollout
+                (default: all).
+            doubt: added to the contract's weight of the value heads' disagreement.
 
         Raises:
             BundleError: the latent is of another bundle; no plan mixes two.
@@ -109,16 +114,21 @@ class Planner:
         std = self.search.begin(self._shape, self.budget, carry.spread if source == "shifted" else 0.0)
         z = np.asarray(latent.values, np.float32)[None]
         value, disagreement, done, costs = 0.0, 0.0, 0, carry.costs
-        if self.search.refines and limit > 0 and self._fits(deadline, costs, done):
+        reach = len(mean) if searched is None else min(searched, len(mean))
+        refines = self.search.refines and reach > 0
+        tail = self._policy_rollout(z)[reach:] if 0 < reach < len(mean) else mean[:0]
+        weights = self._weights | {"disagreement_cost": self._weights["disagreement_cost"] + np.float32(doubt)}
+        if refines and limit > 0 and self._fits(deadline, costs, done):
             proposals = self.model.propose(z, noise.standard_normal((self.budget.proposals, *self._shape), np.float32))
             while done < limit and self._fits(deadline, costs, done):
                 tick = self.clock.now()
+                mean, std = _held(mean, tail, tail), _held(std, tail, 0.0 * tail)
                 result = self.model.refine(
                     latent=z, mean=mean, std=std, proposals=proposals, previous=before,
                     noise=self.search.shape_noise(
                         noise.standard_normal((self.budget.samples, *self._shape), np.float32)
                     ),
-                    **vars(self._bounds), **self._weights,
+                    **vars(self._bounds), **weights,
                 )  # fmt: skip
                 mean, std = self.search.improve(mean, std, result)
                 value, disagreement = result.value, result.disagreement
@@ -128,9 +138,10 @@ class Planner:
                 done, source = done + 1, self.search.name
         if done == 0:
             costs = tuple(FORGET * cost for cost in costs)  # one slow moment must not end refining for good
-            source = source if self.search.refines else "policy"
+            source = source if refines else "policy"
             mean = mean if source == "shifted" else self._policy_rollout(z)
-        if done == 0 or self.search.momentum:
+        mean = _held(mean, tail, tail) if done else mean
+        if done == 0 or self.search.momentum or len(tail):
             mean = self._bounds.apply(mean, before)
         answer = mean
         if explore:
@@ -186,3 +197,8 @@ class Planner:
         noise = np.zeros((self.budget.proposals, *self._shape), np.float32)
         rollout: Float32 = self.model.propose(z, noise)[0]
         return rollout
+
+
+def _held(rows: Float32, tail: Float32, values: Float32) -> Float32:
+    """`rows` (H, A) with as many `values` in place of the last as there are in `tail`."""
+    return np.concatenate([rows[: len(rows) - len(tail)], values]).astype(np.float32) if len(tail) else rows

@@ -18,6 +18,7 @@ from robot_wm.info import PlanInfo
 from robot_wm.messages import Applied, FloatArray, Latent, Plan
 from robot_wm.planner import Carry, Planner
 from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
+from robot_wm.trust_ladder import Answers, Rung, Standing
 
 HISTORY_S = 2.0
 COMMITTED = 64  # plans that may lie between now and the start of the next one
@@ -27,12 +28,24 @@ class NoLatent(RobotWmError):
     """There is no latent to plan from, or only one that is too old or of a bundle that is not loaded."""
 
 
+class NoTrust(NoLatent):
+    """What was measured contradicts the model so much that no plan of it is worth playing."""
+
+
 class Replanner:
     """Everything a plan depends on besides the model: latents, what was applied, the plan that is being played."""
 
     def __init__(
-        self, contract: Contract, planner: Planner, clock: Clock | None = None, latent_stale_s: float = 0.2
+        self,
+        contract: Contract,
+        planner: Planner,
+        clock: Clock | None = None,
+        latent_stale_s: float = 0.2,
+        answers: Answers | None = None,
     ) -> None:
+        """`answers`: to falling trust."""
+        self.answers = answers or Answers()
+        self.standing = Standing()
         self.contract = contract
         self.clock = clock or MonotonicClock()
         self.grid = Grid(contract.model_hz)
@@ -64,6 +77,10 @@ class Replanner:
             self.planners = {name: p for name, p in self.planners.items() if name in (previous, self.current)}
             self.carry = replace(self.carry, costs=())
         self._latent = latent
+
+    def trust(self, standing: Standing) -> None:
+        """How far posterior_node trusts the model, from now on."""
+        self.standing = Standing() if self.answers.watch_only else standing
 
     def fresh(self, start: int) -> bool:
         """Whether the newest latent that a plan for `start` can hope for is there: one model step before it is sent."""
@@ -98,7 +115,11 @@ class Replanner:
 
         Raises:
             NoLatent: saying why there is nothing to plan from; the motor node then holds by itself.
+            NoTrust: on the rung `hold`.
         """
+        rung = self.standing.rung
+        if rung is Rung.HOLD:
+            raise NoTrust(f"no trust in the model: {self.standing.cause}")
         planner, latent = self._usable(start)
         while len(self._plans) > 1 and self._plans[0].end <= latent.stamp:
             self._plans.popleft()  # over before anything that is predicted
@@ -110,7 +131,13 @@ class Replanner:
         previous = self._before(start, committed)
         reset = self.carry.mean is None
         predicted = Latent(start, values, latent.bundle_id)
-        self.carry, plan = planner.plan(self.carry, predicted, start, previous, deadline, refinements, explore)
+        doubt, searched = 0.0, -1
+        if rung is not Rung.NORMAL:
+            doubt, searched = self.answers.doubt, self.answers.searched(rung, planner.budget.horizon)
+        self.carry, plan = planner.plan(
+            self.carry, predicted, start, previous, deadline, refinements, explore,
+            searched=None if searched < 0 else searched, doubt=doubt,
+        )  # fmt: skip
         stats = replace(plan.stats, latent_age_s=(start - latent.stamp) / NS_PER_S)
         plan = replace(plan, stats=stats)
         self._plans.append(plan)
@@ -131,6 +158,9 @@ class Replanner:
             actions=tuple(tuple(float(x) for x in row) for row in actions),
             seed=planner.seed,
             reset=reset,
+            trust=rung.label,
+            searched=searched,
+            doubt=doubt,
         )
         return plan, info
 

@@ -177,7 +177,10 @@ def _plan_again(planner: Planner, carry: Carry, latent: Latent, recorded: Record
         values = planner.model.prior(values[None], np.asarray(row, np.float32)[None])[0]
     previous = None if info.previous is None else np.asarray(info.previous)
     predicted = Latent(start, values, latent.bundle_id)
-    _, plan = planner.plan(carry, predicted, start, previous, refinements=info.refinements)
+    searched = None if info.searched < 0 else info.searched
+    _, plan = planner.plan(
+        carry, predicted, start, previous, refinements=info.refinements, searched=searched, doubt=info.doubt
+    )
     return plan.actions
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from robot_wm.bags.align import read_action
 from robot_wm.bags.reader import Bag
 from robot_wm.contract import Contract
-from robot_wm.info import PlanInfo
+from robot_wm.info import CorrectionInfo, PlanInfo
 from robot_wm.timebase import NS_PER_S
+from robot_wm.trust_ladder import Rung
 
 Window = tuple[int, int]  # from, to [ns, ROS time]
 
@@ -31,6 +32,7 @@ def run_figures(bag: Bag, contract: Contract) -> dict[str, Any]:
     figures |= _ticks(bag, contract, window)
     if contract.images:
         figures["images"] = {image.name: image_figures(bag, image.name) for image in contract.images}
+    figures |= _trust(bag, window)
     return figures
 
 
@@ -90,6 +92,18 @@ def _plans(bag: Bag, window: Window, seconds: float) -> dict[str, Any]:
         "latent_age_ms_p99": _percentile([info.latent_age_s * 1e3 for info in infos], 99),
         "bundles": sorted({info.bundle_id for info in infos}),
     }
+
+
+def _trust(bag: Bag, window: Window) -> dict[str, Any]:
+    """Share of the corrections that were made on each rung of trust, and how often normal was left; None where nobody judged."""
+    infos = bag.infos("correction_info", CorrectionInfo) if bag.find("correction_info") is not None else []
+    rungs = [info.trust for stamp, info in infos if window[0] <= stamp <= window[1] and info.trust]
+    if not rungs:
+        return {"trust": None}
+    share = {rung.label: rungs.count(rung.label) / len(rungs) for rung in Rung}
+    normal = Rung.NORMAL.label
+    left = sum(before == normal != after for before, after in zip(rungs, rungs[1:], strict=False))
+    return {"trust": {"share": share, "alarms": left + (rungs[0] != normal)}}
 
 
 def _ticks(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:

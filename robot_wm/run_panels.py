@@ -136,7 +136,11 @@ def _corrections(run: _Run) -> list[Panel]:
         return []
     innovation = np.array([info.innovation for info in infos])
     delay = 1e3 * np.array([info.delay_s for info in infos])
+    sources = sorted({name for info in infos for name in info.surprise})
+    surprise = [Line(name, time, np.array([info.surprise.get(name, np.nan) for info in infos])) for name in sources]
+    judged = [run.panel("surprise: 1 is an alarm", "", surprise, bound=1.0)] if sources else []
     return [
+        *judged,
         run.panel("latent innovation: what a correction changed", "rms", [Line("", time, innovation)]),
         run.panel("delay from measurement to correction", "[ms]", [Line("", time, delay, ".")]),
     ]
@@ -179,7 +183,9 @@ def _infos(run: _Run, topic: str, kind: type[Info]) -> tuple[FloatArray, list[In
 
 def _marks(run: _Run) -> list[tuple[float, str]]:
     """Events and states that lie in view; those nearly at one time share a line."""
-    events = sorted([*run.bag.events("event"), *run.bag.events("state")], key=lambda event: event.stamp)
+    events = sorted(
+        [*run.bag.events("event"), *run.bag.events("state"), *run.bag.events("trust")], key=lambda event: event.stamp
+    )
     stamps = np.array([event.stamp for event in events], np.int64)
     near = TOGETHER * ((run.end - run.start) / NS_PER_S + 2 * AROUND_S)
     marks: list[tuple[float, str]] = []

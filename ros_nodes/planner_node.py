@@ -23,6 +23,7 @@ from robot_wm.planner import Planner
 from robot_wm.replanner import NoLatent, Replanner, require_reach
 from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S, Grid
+from robot_wm.trust_ladder import Answers, Rung, Standing, rung_named
 from robot_wm.verify import verify_on_device
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
@@ -37,11 +38,11 @@ from ros_nodes.convert import (
 from ros_nodes.model_client import ModelClient
 from ros_nodes.node_process import run_node
 
-Item = Latent | Applied | Event | Planner
+Item = Latent | Applied | Event | Planner | Standing
 
 
 class PlannerNode(Base):
-    """Subscribes latent, applied, event; publishes plan, plan_info."""
+    """Subscribes latent, applied, event, trust; publishes plan, plan_info."""
 
     def __init__(self) -> None:
         super().__init__("planner_node")
@@ -54,6 +55,8 @@ class PlannerNode(Base):
         self.number(
             "margin_s", 0.002, 0.0, 0.1, "A plan is ready this long before its first command has to be sent [s]"
         )
+        self.number("cautious_doubt", 1.0, 0.0, 1e6, "Added to the disagreement cost while trust says cautious")
+        self.number("cautious_horizon", 0.5, 0.0, 1.0, "Part of the horizon that is searched then")
         self.number("latent_stale_s", 0.2, 0.01, 10.0, "Without a latent younger than this no plan is made [s]")
 
     def configure(self) -> None:
@@ -67,7 +70,8 @@ class PlannerNode(Base):
         model = self._open(bundle)
         verify_on_device(bundle, model)  # of bundles that come while it plans, model_sync_node has done it
         planner = self._warm(bundle, model)
-        self._replanner = Replanner(self.contract, planner, self.clock_, self.value("latent_stale_s"))
+        answers = Answers(self.value("cautious_doubt"), self.value("cautious_horizon"))
+        self._replanner = Replanner(self.contract, planner, self.clock_, self.value("latent_stale_s"), answers)
         self._thread: Thread | None = None
         self._end = Flag()
         self._arrived = Flag()  # a latent is in the inbox
@@ -80,6 +84,7 @@ class PlannerNode(Base):
         self.subscribe(Image, topics.LATENT, self._on_latent, topics.latest())
         self.subscribe(JointStateMsg, topics.APPLIED, self._on_applied, topics.stream(self.contract.motor_hz))
         self.subscribe(Header, topics.EVENT, self._on_event, topics.stream(10))
+        self.subscribe(Header, topics.TRUST, self._on_trust, topics.latched())
         self._models = ModelClient(
             self, self.contract, bundle, self._load, self._inbox.put, lambda: self._replanner.current
         )
@@ -98,11 +103,12 @@ class PlannerNode(Base):
             self._thread = None
 
     def status(self) -> Status:
-        recent = list(self._recent)
+        recent, standing = list(self._recent), self._replanner.standing
         total = sum(self._sources.values())
         values: dict[str, object] = {"plans": total, "bundle": self._replanner.current}
         planner = self._replanner.planners[self._replanner.current]
         values |= {"provider": planner.model.provider, "samples": planner.budget.samples}
+        values["trust"] = standing.rung.label
         values |= {f"plans {source}": count for source, count in self._sources.items()}
         if recent:
             milliseconds = np.array([item[0] for item in recent]) * 1e3
@@ -114,6 +120,8 @@ class PlannerNode(Base):
             return ERROR, "the planning thread has ended", values
         if self._problem:
             return WARN, self._problem, values
+        if standing.rung is not Rung.NORMAL:
+            return WARN, f"planning with little trust ({standing.rung.label}: {standing.cause})", values
         return OK, "planning", values
 
     def _load(self, bundle: Bundle) -> Planner:
@@ -148,6 +156,10 @@ class PlannerNode(Base):
 
     def _on_event(self, msg: Header) -> None:
         self._inbox.put(event_from_msg(msg, self.offset, topics.EVENT))
+
+    def _on_trust(self, msg: Header) -> None:
+        event = event_from_msg(msg, self.offset, topics.TRUST)
+        self._inbox.put(Standing(rung_named(event.kind), event.note))
 
     def _work(self) -> None:
         """One plan per period: wait for its latent, plan, publish."""
@@ -188,6 +200,8 @@ class PlannerNode(Base):
             elif isinstance(item, Planner):
                 self._replanner.add(item)
                 self._models.ready(item.model.bundle_id)
+            elif isinstance(item, Standing):
+                self._replanner.trust(item)
             elif item.kind == "start":
                 self._replanner.restart()
 

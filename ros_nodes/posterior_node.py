@@ -17,15 +17,18 @@ from robot_wm.errors import BackendError, MessageError
 from robot_wm.image_streams import ImageStreams
 from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import Correction
-from robot_wm.messages import Measurement
+from robot_wm.messages import Event, Measurement
 from robot_wm.perception import Perception, warm_up
 from robot_wm.timebase import NS_PER_S
+from robot_wm.trust_file import TrustSpec, load_trust
+from robot_wm.trust_ladder import Rung
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import (
     StampGuard,
     applied_from_msg,
     event_from_msg,
+    event_to_msg,
     info_to_msg,
     joint_state_from_msg,
     latent_to_msg,
@@ -39,10 +42,11 @@ from ros_nodes.model_client import ModelClient
 from ros_nodes.node_process import run_node
 
 GRAPHS = ("encode", "posterior", "prior")
+JUDGING = ("readout",)  # what judging corrections needs besides
 
 
 class PosteriorNode(Base):
-    """Subscribes the contract's observations and images, applied, event; publishes latent, correction_info."""
+    """Subscribes the contract's observations and images, applied, event; publishes latent, correction_info, trust."""
 
     def __init__(self) -> None:
         super().__init__("posterior_node")
@@ -53,8 +57,10 @@ class PosteriorNode(Base):
     def configure(self) -> None:
         self.contract = self.read_contract()
         bundle = self.read_bundle(self.contract)
+        self._specs: dict[str, TrustSpec | None] = {}  # by bundle id
         model = self._load(bundle)
         self._perception = Perception(self.contract, model, self.clock_, self.value("history_s"))
+        self._perception.judge_by(self._specs[bundle.bundle_id])
         self._images = ImageStreams(self.contract, model, self.clock_, self.value("encoder_busy_s"))
         self._loaded: dict[str, Model] = {}
         self._wanted = ""  # bundle to swap to as soon as it is loaded
@@ -65,6 +71,7 @@ class PosteriorNode(Base):
         rate = self.contract.model_hz
         self._latents = self.advertise(Image, topics.LATENT, topics.latest())
         self._infos = self.advertise(DiagnosticArray, topics.CORRECTION_INFO, topics.stream(rate))
+        self._trusts = self.advertise(Header, topics.TRUST, topics.latched())
         self._listen()
         self._heard: dict[str, int] = {}  # when each observation was last accepted [ns]
         self._models = ModelClient(
@@ -98,6 +105,7 @@ class PosteriorNode(Base):
         gc.freeze()
         self._perception.restart(self.clock_.now())
         self._images.start()
+        self._say_trust(always=True)
 
     def deactivate(self) -> None:
         self._images.stop()
@@ -112,6 +120,10 @@ class PosteriorNode(Base):
             values["correction ms p50"] = float(np.median([info.seconds for info in recent])) * 1e3
             values["delay ms p50"] = float(np.median([info.delay_s for info in recent])) * 1e3
             values["innovation"] = float(np.mean([info.innovation for info in recent]))
+        trust = self._perception.trust
+        values["trust"] = "not judged: the bundle has no trust.yaml" if trust is None else trust.rung.label
+        values |= {} if trust is None or not recent else {f"surprise {k}": v for k, v in recent[-1].surprise.items()}
+        values |= {} if trust is None else {"trust alarms": trust.figures.alarms}
         silent = (self.clock_.now() - self._latent_at) / NS_PER_S
         if self._problem:
             return ERROR, self._problem, values
@@ -123,11 +135,17 @@ class PosteriorNode(Base):
         missing = [o.name for o in wanted if now - self._heard.get(o.name, 0) > o.stale_s * NS_PER_S]
         if missing:
             return WARN, f"correcting without {', '.join(missing)}", values
+        if trust is not None and trust.rung is not Rung.NORMAL:
+            return WARN, f"the model is contradicted: {trust.rung.label} ({trust.ladder.cause})", values
         return OK, "correcting", values
 
     def _load(self, bundle: Bundle) -> Model:
-        model = Model(bundle, self.value("provider"), graphs=GRAPHS)
+        spec = self._specs[bundle.bundle_id] = load_trust(bundle)
+        model = Model(bundle, self.value("provider"), graphs=GRAPHS if spec is None else (*GRAPHS, *JUDGING))
         warm_up(model)
+        if spec is not None:
+            for _ in range(3):  # the first runs of a graph are slow
+                model.readout(np.repeat(model.initial_latent[None], 2, axis=0))
         return model
 
     def _joints(self, msg: JointStateMsg, topic: str) -> list[Measurement]:
@@ -181,8 +199,16 @@ class PosteriorNode(Base):
         if latent is not None and info is not None:
             self._latents.publish(latent_to_msg(latent, self.offset))
             self._infos.publish(info_to_msg(info, latent.stamp, "posterior_node", self.offset))
+            self._say_trust()
             self._recent.append(info)
             self._latent_at, self._problem = self.clock_.now(), ""
+
+    def _say_trust(self, always: bool = False) -> None:
+        """Publish the rung that trust stands on when it has changed."""
+        trust = self._perception.trust
+        if always or (trust is not None and trust.take_changes()):
+            now = self.clock_.now()
+            self._trusts.publish(event_to_msg(Event(now, "normal") if trust is None else trust.event(now), self.offset))
 
     def _on_applied(self, msg: JointStateMsg) -> None:
         applied = applied_from_msg(msg, self.contract, self.offset, topics.APPLIED)
@@ -193,6 +219,7 @@ class PosteriorNode(Base):
         event = event_from_msg(msg, self.offset, topics.EVENT)
         if event.kind == "start":
             self._perception.restart(event.stamp)
+            self._say_trust()
 
     def _keep(self, model: Model) -> None:
         """Called by the loading thread; the swap itself happens between two observations."""
@@ -213,6 +240,7 @@ class PosteriorNode(Base):
         if model is None or encoded is None:
             return
         self._perception.swap(model, encoded)
+        self._perception.judge_by(self._specs[model.bundle_id])
         self._images.swap(model)
         for bundle_id in set(self._loaded) - {model.bundle_id}:
             self._models.dropped(bundle_id)

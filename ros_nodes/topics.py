@@ -22,6 +22,7 @@ CORRECTION_INFO = "correction_info"
 APPLIED = "applied"
 COMMAND = "command"
 STATE = "state"
+TRUST = "trust"  # posterior_node's, by rung: normal, cautious, policy or hold, with the cause
 EVENT = "event"
 MODEL = "model"  # model_sync_node to the others: load, use, drop
 MODEL_STATUS = "model_status"  # their answers
@@ -38,12 +39,13 @@ TYPES: dict[str, type] = {
     APPLIED: JointStateMsg,
     COMMAND: JointStateMsg,
     STATE: Header,
+    TRUST: Header,
     EVENT: Header,
     MODEL: Header,
     MODEL_STATUS: Header,
     DIAGNOSTICS: DiagnosticArray,
 }
-LATCHED = (STATE, EVENT, MODEL, MODEL_STATUS)
+LATCHED = (STATE, TRUST, EVENT, MODEL, MODEL_STATUS)
 
 
 def observed(contract: Contract) -> dict[str, type]:
@@ -88,7 +90,7 @@ def command() -> QoSProfile:
 
 
 def latched(depth: int = 1) -> QoSProfile:
-    """Reliable, kept for late subscribers: state, event, model."""
+    """Reliable, kept for late subscribers: state, trust, event, model."""
     profile = _profile(depth)
     profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
     return profile

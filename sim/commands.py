@@ -36,6 +36,11 @@ def evaluate(
     refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
     samples: Annotated[int, typer.Option(help="Samples per refinement; 0: the manifest's budget.", min=0)] = 0,
     planner: Annotated[str, typer.Option(help="mppi, cem, sampling or policy (robot_wm/search.py).")] = "mppi",
+    fault: Annotated[str, typer.Option(help="What goes wrong, as wrong_sign (sim/faults.py); empty: nothing.")] = "",
+    fault_at: Annotated[float, typer.Option(help="From so long after an episode's start on [s].", min=0)] = 2.0,
+    fault_lasts: Annotated[float, typer.Option(help="For so long [s]; 0: for good.", min=0)] = 0.0,
+    fault_joint: Annotated[int, typer.Option(help="Which joint, for faults of one.", min=0)] = 0,
+    trust: Annotated[str, typer.Option(help="act on falling trust as on the robot, watch it, or off.")] = "act",
     provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one graph.", min=1)] = 1,
     bags: Annotated[Path | None, typer.Option(help="Record each episode into this directory.")] = None,
@@ -55,6 +60,7 @@ def evaluate(
     from robot_wm.runs import RunFolder
     from robot_wm.search import search_named
     from sim import evaluate as evaluation
+    from sim.faults import Fault
     from sim.lockstep import Disturbance, EpisodeResult
     from sim.video import film
 
@@ -70,8 +76,10 @@ def evaluate(
         "planner": planner,
         "provider": provider,
         "threads": threads,
+        "trust": trust,
         **vars(disturbance),
     }
+    wrong = Fault(fault, fault_at, fault_lasts or float("inf"), fault_joint) if fault else None
     folder = RunFolder.create("eval", config, runs, task or loaded.contract.name)
     first = folder.path / "bag" if bags is None else bags / "episode_0000"
 
@@ -88,7 +96,7 @@ def evaluate(
 
         figures = evaluation.evaluate(
             loaded, task or loaded.contract.name, episodes, seed, disturbance, compensate, refinements or None,
-            search_named(planner), samples, provider, threads, bag_of, show,
+            search_named(planner), samples, provider, threads, bag_of, show, fault=wrong, trust=trust,
         )  # fmt: skip
     title = f"eval {loaded.manifest.name}"
     evidence = leave_evidence(folder, first, loaded.contract, figures, title, film if video else None)

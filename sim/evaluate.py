@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,8 +14,11 @@ from robot_wm.bundle import Bundle
 from robot_wm.planner import Planner
 from robot_wm.search import Search
 from robot_wm.timebase import VirtualClock
+from robot_wm.trust_file import load_trust
+from robot_wm.trust_ladder import Answers
+from sim.faults import Fault, FaultyTask
 from sim.lockstep import START, Disturbance, EpisodeResult, WorldModelAgent, run_episode, with_actuation_delay
-from sim.tasks import make_task
+from sim.tasks import Task, make_task
 
 
 def evaluate(
@@ -33,6 +36,8 @@ def evaluate(
     bag_of: Callable[[int], Path | None] = lambda index: None,
     progress: Callable[[EpisodeResult], None] = lambda result: None,
     planner: type[Planner] = Planner,
+    fault: Fault | None = None,
+    trust: str = "act",
 ) -> dict[str, Any]:
     """Run `episodes` with seeds `seed`, `seed + 1`, ... and return the figures.
 
@@ -44,12 +49,16 @@ def evaluate(
         refinements: per plan (default: the manifest's budget); there is no deadline in lockstep.
         bag_of: where to record an episode, by its number from 0; None: nowhere.
         planner: what plans.
+        fault: what goes wrong in each episode.
+        trust: `act` on falling trust as on the robot, `watch` it, or `off`; nothing is judged where the bundle has no trust.yaml.
 
     Raises:
         ContractError: the bundle was made for another task.
+        RunError: the task cannot have the fault.
     """
     disturbance = disturbance or Disturbance()
-    task = make_task(task_name)
+    plain = make_task(task_name)
+    task = plain if fault is None else cast(Task, FaultyTask(plain, fault))
     task.contract.require_same(bundle.contract, f"bundle {bundle.path}")
     known_delay = disturbance.actuation_delay_s if compensate else 0.0
     contract = with_actuation_delay(task.contract, known_delay)
@@ -63,6 +72,8 @@ def evaluate(
         compensate=compensate,
         search=search,
         planner=planner,
+        trust=None if trust == "off" else load_trust(bundle),
+        answers=Answers(watch_only=trust == "watch"),
     )
     results = []
     for index in range(episodes):
@@ -81,6 +92,8 @@ def evaluate(
         "refinements": float(np.mean(agent.refinements)),
         "provider": model.provider,
         "disturbance": vars(disturbance),
+        "fault": None if fault is None else vars(fault),
+        "trust": None if agent.trust is None else agent.trust.figures.summary(),
     }
 
 

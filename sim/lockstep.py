@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -22,10 +22,13 @@ from robot_wm.info import CorrectionInfo
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, FloatArray, JointState, Measurement, Plan
 from robot_wm.planner import Planner
-from robot_wm.replanner import COMMITTED, Replanner
+from robot_wm.replanner import COMMITTED, NoTrust, Replanner
 from robot_wm.safety import SafetyFilter
 from robot_wm.search import Search
 from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
+from robot_wm.trust_file import TrustSpec
+from robot_wm.trust_ladder import Answers
+from robot_wm.trust_monitor import TrustMonitor
 from sim.plant_joints import JointReader
 from sim.tasks import STATE_TOPIC, SeeingTask, Task
 
@@ -108,6 +111,8 @@ class WorldModelAgent:
         compensate: bool = True,
         search: Search | None = None,
         planner: type[Planner] = Planner,
+        trust: TrustSpec | None = None,
+        answers: Answers | None = None,
     ) -> None:
         """`contract` may know of an actuation delay that the model's own does not.
 
@@ -117,7 +122,11 @@ class WorldModelAgent:
             compensate: plan for the time at which a plan takes effect; otherwise for now, as if planning took no time.
             search: how a plan is improved (default: MPPI).
             planner: what plans, made anew for each episode.
+            trust: judge every correction by it; None: do not.
+            answers: of the planner to falling trust (default: those of planner_node).
         """
+        self.trust = None if trust is None else TrustMonitor(trust)
+        self._answers = answers
         self.contract = contract
         self.model = model
         self._planner = planner
@@ -136,15 +145,22 @@ class WorldModelAgent:
         self._filter.reset(start)
         self._clock = VirtualClock(start)
         planner = self._planner(self.contract, self.model, seed, self._clock, self._search)
-        self._replanner = Replanner(self.contract, planner, self._clock, latent_stale_s=FOREVER_S)
+        self._replanner = Replanner(
+            self.contract, planner, self._clock, latent_stale_s=FOREVER_S, answers=self._answers
+        )
         self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # newest first
         self._said: list[tuple[str, object]] = []
         self._late_steps, self._newest = 0, start
+        if self.trust is not None:
+            self.trust.restart(start)
+            self.trust.take_changes()
 
     def observe(self, measurement: Measurement, now: int) -> None:
         correction = self._filter.observe(measurement, now)
         self._late_steps += correction.late_steps
         self._newest = measurement.stamp
+        if self.trust is not None:
+            self.trust.heard(self._filter, [correction])
 
     def request(self, now: int) -> FloatArray:
         """Replan at a grid instant; the plan starts when the first command that can come from it takes effect."""
@@ -166,15 +182,29 @@ class WorldModelAgent:
     def _replan(self, start: int) -> None:
         latent = self._filter.latent()
         self._replanner.latent(latent)
-        plan, info = self._replanner.plan(start, None, self._budget, self._explore)
+        judged = self._judge()
+        if self._publish:
+            self._said += [("latent", latent), ("correction_info", Info(latent.stamp, self._correction(judged)))]
+        try:
+            plan, info = self._replanner.plan(start, None, self._budget, self._explore)
+        except NoTrust:
+            return
         self._plans.appendleft(plan if self._compensate else replace(plan, start=plan.start + self._planning))
         self.refinements.append(plan.stats.refinements)
         if self._publish:
-            said = Info(latent.stamp, self._correction())
-            self._said += [("latent", latent), ("correction_info", said), ("plan", plan)]
-            self._said.append(("plan_info", Info(start, info)))
+            self._said += [("plan", plan), ("plan_info", Info(start, info))]
 
-    def _correction(self) -> CorrectionInfo:
+    def _judge(self) -> dict[str, Any]:
+        """Judge what was heard, tell the planner, and return what goes into `correction_info`."""
+        if self.trust is None:
+            return {}
+        verdict = self.trust.judge(self._filter, self._clock.now())
+        self._replanner.trust(verdict.standing)
+        if self.trust.take_changes() and self._publish:
+            self._said.append(("trust", self.trust.event(self._clock.now())))
+        return verdict.said()
+
+    def _correction(self, judged: dict[str, Any]) -> CorrectionInfo:
         """What posterior_node would say of the newest correction; virtual time takes none."""
         late, self._late_steps = self._late_steps, 0
         return CorrectionInfo(
@@ -184,6 +214,7 @@ class WorldModelAgent:
             delay_s=(self._clock.now() - self._newest) / NS_PER_S,
             seconds=0.0,
             outcomes=dict(self._filter.outcomes),
+            **judged,
         )
 
     def _planned(self, effect: int) -> FloatArray:
@@ -205,6 +236,7 @@ class EpisodeResult:
     length: int  # control steps of a whole episode
     clips: int  # commands that the safety filter changed
     terminated: bool
+    start: int = 0  # stamp of the first control step [ns]
 
     @property
     def score(self) -> float:
@@ -261,7 +293,7 @@ def run_episode(
         end = grid.stamp(first + len(rewards))
         _record(writer, task.contract, _joint_state(joints, end), task.read(end))
         writer.write("event", Event(end, "failure" if task.terminated else "end"))
-    return EpisodeResult(seed, np.array(rewards), task.length, clips, task.terminated)
+    return EpisodeResult(seed, np.array(rewards), task.length, clips, task.terminated, grid.stamp(first))
 
 
 def with_actuation_delay(contract: Contract, delay_s: float) -> Contract:

@@ -49,3 +49,11 @@ def test_a_missing_key_and_a_damaged_value_are_named():
         from_pairs(CorrectionInfo, [pair for pair in pairs if pair[0] != "late_steps"])
     with pytest.raises(MessageError, match="innovation: 'half' is not JSON"):
         from_pairs(CorrectionInfo, [(k, "half" if k == "innovation" else v) for k, v in pairs])
+
+
+def test_what_nobody_judged_may_be_missing():
+    info = CorrectionInfo("b", 0.5, 2, 0.01, 0.001, {}, "cautious", {"velocity": 1.5}, {"velocity": 30.0})
+    assert from_pairs(CorrectionInfo, to_pairs(info)) == info
+    judged = ("trust", "surprise", "statistics")
+    old = from_pairs(CorrectionInfo, [pair for pair in to_pairs(info) if pair[0] not in judged])
+    assert (old.trust, old.surprise, old.statistics) == ("", {}, {})

@@ -7,6 +7,7 @@ from linear_model import LinearModel
 from robot_wm.messages import Measurement
 from robot_wm.perception import Perception
 from robot_wm.timebase import VirtualClock
+from trust_world import STEP, SliderModel, usual
 
 MS = 1_000_000
 
@@ -65,3 +66,43 @@ def test_what_is_not_accepted_publishes_nothing(perception, clock):
     assert {c.outcome for c in corrections} == {"future"}
     assert latent is None
     assert perception.observe([]) == ([], None, None)
+
+
+def slid(perception, clock, count, sign=1.0, start=50):
+    """Readings of a slider that stands still 1 cm from the middle, one per instant; what the last one said."""
+    info = None
+    for k in range(start, start + count):
+        clock.sleep_until(k * STEP)
+        values = (np.array([sign * 0.01]), np.zeros(1))
+        both = [
+            Measurement(name, k * STEP, value) for name, value in zip(("position", "velocity"), values, strict=True)
+        ]
+        info = perception.observe(both)[2] or info
+    return info
+
+
+def test_corrections_are_judged_by_what_is_usual_for_the_bundle_or_not_at_all(contract, clock):
+    perception = Perception(contract, SliderModel(contract), clock)
+    assert slid(perception, clock, 20).trust == ""
+    perception.judge_by(usual())
+    info = slid(perception, clock, 30, start=70)
+    assert (info.trust, sorted(info.statistics)) == (
+        "normal",
+        ["position", "position blind", "velocity", "velocity blind"],
+    )
+    for k in range(30):  # a sensor that cannot make up its mind
+        info = slid(perception, clock, 1, sign=(-1.0) ** k, start=100 + k)
+    assert info.trust != "normal" and info.surprise["position"] >= 1.0
+    assert perception.trust.take_changes()[0].cause.startswith("position")
+    perception.restart(clock.now())
+    assert perception.trust.event(clock.now()).kind == "normal"
+
+
+def test_another_bundle_is_judged_by_its_own_trust_from_normal_on(contract, clock):
+    perception = Perception(contract, SliderModel(contract), clock)
+    perception.judge_by(usual())
+    monitor = perception.trust
+    perception.judge_by(usual(limit=20.0))
+    assert perception.trust is monitor and monitor.spec == usual(limit=20.0)
+    perception.judge_by(None)
+    assert perception.trust is None

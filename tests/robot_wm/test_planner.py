@@ -152,3 +152,56 @@ def test_warming_up_measures_a_refinement():
     planner, _ = planner_with(cost=2 * MS)
     assert planner.warm_up() == pytest.approx(0.002)
     assert planner.model.calls == 10 and BUDGET.refinements == 6
+
+
+# What falling trust asks of a plan
+
+
+class TwoMinds(TargetModel):
+    """A policy that wants -0.8 where refining finds the target; keeps the weight of the disagreement."""
+
+    def propose(self, latent, noise):
+        return np.full_like(noise, -0.8)
+
+    def refine(self, disagreement_cost, **inputs):
+        self.weight = float(disagreement_cost)
+        self.spread = inputs["std"]
+        return super().refine(**inputs)
+
+
+def doubting(contract=None):
+    clock = VirtualClock()
+    model = TwoMinds(clock=clock)
+    return Planner(contract or slider_contract(), model, 0, clock), model
+
+
+@pytest.mark.parametrize("searched", [1, 2])
+def test_behind_the_part_that_is_searched_a_plan_is_the_policy_priors(searched):
+    planner, model = doubting()
+    _, plan = planner.plan(Carry(), LATENT, STEP, searched=searched)
+    np.testing.assert_allclose(plan.actions[:searched], 5.0, atol=0.5)
+    np.testing.assert_allclose(plan.actions[searched:], -8.0, atol=1e-5)
+    assert not model.spread[searched:].any() and (model.spread[:searched] > 0).all()
+    assert plan.stats.refinements == 6
+
+
+def test_with_nothing_to_search_the_policy_prior_plays_alone_whatever_was_planned_before():
+    planner, _ = doubting()
+    carry, _ = planner.plan(Carry(), LATENT, 0)
+    _, plan = planner.plan(carry, LATENT, STEP, searched=0)
+    np.testing.assert_allclose(plan.actions, -8.0, atol=1e-5)
+    assert (plan.stats.source, plan.stats.refinements) == ("policy", 0)
+
+
+def test_a_shortened_plan_keeps_the_bounds_where_search_and_policy_meet():
+    contract = with_action(rate=[100.0])
+    _, plan = doubting(contract)[0].plan(Carry(), LATENT, STEP, searched=1)
+    assert np.abs(np.diff(plan.actions[:, 0])).max() <= 100.0 * 0.02 + 1e-4
+
+
+def test_doubt_weighs_the_disagreement_on_top_of_what_the_contract_says():
+    planner, model = doubting(slider_contract(costs={"disagreement": 0.5}))
+    planner.plan(Carry(), LATENT, STEP)
+    assert model.weight == 0.5
+    planner.plan(Carry(), LATENT, STEP, doubt=1.0)
+    assert model.weight == 1.5

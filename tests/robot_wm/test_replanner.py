@@ -7,8 +7,9 @@ from conftest import slider_contract
 from robot_wm.errors import ContractError
 from robot_wm.messages import Applied, Latent
 from robot_wm.planner import Planner
-from robot_wm.replanner import NoLatent, Replanner, require_reach
+from robot_wm.replanner import NoLatent, NoTrust, Replanner, require_reach
 from robot_wm.timebase import VirtualClock
+from robot_wm.trust_ladder import Answers, Rung, Standing
 from target_model import TargetModel
 
 STEP = 20_000_000
@@ -163,3 +164,24 @@ def test_starts_lie_on_the_grid_leave_the_budget_and_never_repeat(replanner):
     assert not replanner.fresh(102 * STEP)
     replanner.plan(101 * STEP, None)
     assert replanner.next_start(100 * STEP, 0) == 102 * STEP
+
+
+def test_trust_shortens_the_search_then_leaves_it_to_the_policy_then_ends_planning(contract, clock):
+    replanner = Replanner(contract, planner(contract, clock), clock, answers=Answers(doubt=2.0, horizon=0.5))
+    replanner.latent(latent(100))
+    found = {}
+    for i, rung in enumerate(Rung):
+        replanner.trust(Standing(rung, "velocity 3.0"))
+        if rung is Rung.HOLD:
+            with pytest.raises(NoTrust, match=r"no trust in the model: velocity 3\.0"):
+                replanner.plan((101 + i) * STEP, None)
+        else:
+            plan, info = replanner.plan((101 + i) * STEP, None)
+            found[info.trust] = (info.searched, info.doubt, plan.stats.source)
+    assert found == {
+        "normal": (-1, 0.0, "mppi"),
+        "cautious": (1, 2.0, "mppi"),
+        "policy": (0, 2.0, "policy"),
+    }
+    replanner.trust(Standing())
+    assert replanner.plan(110 * STEP, None)[0].stats.source == "mppi"
