@@ -95,7 +95,7 @@ def test_a_plant_that_dies_is_a_fault_of_the_board(chain):
 
 
 def test_a_pulled_cable_comes_back_unpowered(chain):
-    bus, board, _ = chain("--faults", "hangup@0.05,plugin@0.3")
+    bus, board, _ = chain("--faults", "hangup@1.5,plugin@1.8")
     bus.enable()
     until, lost = time.monotonic() + 20, False
     while True:
