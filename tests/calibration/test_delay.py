@@ -17,16 +17,15 @@ from robot_wm.timebase import NS_PER_S
 REAL = Path(os.environ.get("ROBOT_WM_REAL_BAGS", Path(__file__).resolve().parents[3] / "shared" / "real_bags"))
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.0074, 0.06])
 @pytest.mark.parametrize(
-    ("mode", "options"),
+    ("mode", "options", "delay"),
     [
-        ("effort", {}),
-        ("effort", {"rate": 100.0, "ticks": 1024}),
-        ("effort", {"gravity": 0.0, "coulomb": 0.055}),  # sticks at every reversal
-        ("position", {}),
-        ("position", {"rate": 50.0}),
-        ("velocity", {"gain": 0.2, "amplitude": 2.0}),
+        *(("effort", {}, delay) for delay in (0.0, 0.0074, 0.06)),
+        ("effort", {"rate": 100.0, "ticks": 1024}, 0.06),
+        ("effort", {"gravity": 0.0, "coulomb": 0.055}, 0.0074),  # sticks at every reversal
+        *(("position", {}, delay) for delay in (0.0, 0.0074, 0.06)),
+        ("position", {"rate": 50.0}, 0.0),
+        *(("velocity", {"gain": 0.2, "amplitude": 2.0}, delay) for delay in (0.0, 0.06)),
     ],
     ids=lambda v: v if isinstance(v, str) else ",".join(f"{k}={x:g}" for k, x in v.items()),
 )

@@ -152,7 +152,7 @@ def test_a_noisy_line_never_makes_the_host_say_what_the_contract_forbids(rig, na
     line = rig(name)
     line.arm()
     line.obey(f"{fault}=0.2")
-    line.ticks(100)
+    line.ticks(60)
     assert line.emulator.to_device.counts[fault] > 0
     assert line.monitor.violations == []
     assert [text for _, text in line.monitor.inflicted] == [f"{fault}=0.2"]
