@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from robot_wm.contract import Contract
     from robot_wm.realtime import RealtimeOptions
 
-LATE_STEPS = 5  # how late the late correction is [model steps]
+LATE_S = 0.3  # how late the late correction is: everything since is replayed
 
 
 def bench_tick(
@@ -129,7 +129,7 @@ def _lateness(contract: Contract, seconds: float, realtime: RealtimeOptions | No
 
 
 def _filter_times(bundle: Any, provider: str, count: int) -> dict[str, Any]:
-    """What a measurement on time, one `LATE_STEPS` late and a one-step prediction cost [ms]."""
+    """What a measurement on time, one `LATE_S` late and a one-step prediction cost [ms]."""
     from time import perf_counter_ns
 
     from robot_wm.backend import Model
@@ -138,14 +138,14 @@ def _filter_times(bundle: Any, provider: str, count: int) -> dict[str, Any]:
 
     contract, model = bundle.contract, Model(bundle, provider, threads=1)
     latent_filter = LatentFilter(contract, model)
-    grid, kind = latent_filter.grid, contract.observations[0]
+    grid, kind, late = latent_filter.grid, contract.observations[0], round(LATE_S * contract.model_hz)
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {"correct": [], "correct_late": [], "predict": []}
     for k in range(1, min(count, 2000)):
         latent_filter.applied(
             Applied(grid.stamp(k - 1), rng.uniform(contract.action.low, contract.action.high), "bench")
         )
-        arrivals = [("correct", k)] + ([("correct_late", k - LATE_STEPS)] if k > LATE_STEPS else [])
+        arrivals = [("correct", k)] + ([("correct_late", k - late)] if k > late else [])
         for name, instant in arrivals:
             # One nanosecond nearer to its instant than the last one there, so that it counts.
             stamp = grid.stamp(instant) - (1 if name == "correct" else 0)
@@ -156,7 +156,12 @@ def _filter_times(bundle: Any, provider: str, count: int) -> dict[str, Any]:
         began = perf_counter_ns()
         latent_filter.predict(grid.stamp(k + 1))
         times["predict"].append((perf_counter_ns() - began) / 1e6)
-    result: dict[str, Any] = {"late_steps": LATE_STEPS, "provider": model.provider, "bundle_id": bundle.bundle_id}
+    result: dict[str, Any] = {
+        "late_steps": late,
+        "late_ms": 1e3 * LATE_S,
+        "provider": model.provider,
+        "bundle_id": bundle.bundle_id,
+    }
     for name, values in times.items():
         result.update(_quantiles(f"{name}_ms", values[10:]))
     return result

@@ -94,7 +94,9 @@ def _errors(
         item = filter_.contract.observation(name)
         age = filter_.grid.age(measured.stamp, k)
         predicted = after[part] - age * residual(item, after[part], before[part])
-        result.append(Evidence(name, steps, residual(item, np.asarray(measured.values, np.float64), predicted), motion, blind))
+        result.append(
+            Evidence(name, steps, residual(item, np.asarray(measured.values, np.float64), predicted), motion, blind)
+        )
     return result
 
 
