@@ -22,20 +22,24 @@ def replay(
     """Compare a bundle's open-loop predictions under the recorded command with what was measured, beside persistence.
 
     Only measurements up to each start are used. The recorded command of a feedback controller leaks some of the future.
-    Plans that a bag holds are made again from their recorded inputs (`reproduction`). Predictions are the first bundle's.
+    Latents and plans that a bag holds are made again from their recorded inputs (`latents`, `reproduction`). Predictions are the
+    first bundle's.
     """
     from robot_wm.backend import Model
     from robot_wm.bundle import load_bundle
     from robot_wm.cli import emit
     from robot_wm.replay import Protocol
     from robot_wm.replay import replay as through
+    from robot_wm.replay_latents import replay_latents
     from robot_wm.replay_plans import innovation_over_time, replay_plans
 
     protocol = Protocol(horizons_s=parse_horizons(horizons), every_s=every, observation=observation)
     models = [Model(load_bundle(path), provider) for path in bundle]
     figures = through(bags, models[0], protocol)
     figures["corrections"] = innovation_over_time(bags)
-    figures["reproduction"] = replay_plans(bags, {model.bundle_id: model for model in models})
+    known = {model.bundle_id: model for model in models}
+    figures["latents"] = replay_latents(bags, known)
+    figures["reproduction"] = replay_plans(bags, known)
     emit(figures, json_, title=f"replay through {models[0].bundle_id}")
 
 

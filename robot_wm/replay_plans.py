@@ -16,6 +16,7 @@ import numpy as np
 
 from robot_wm.actions import normalise
 from robot_wm.backend import Model
+from robot_wm.bags.arrivals import recorded_latents
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.contract import Contract
 from robot_wm.info import CorrectionInfo, PlanInfo
@@ -91,7 +92,9 @@ def recorded_plans(bag: Bag, contract: Contract) -> tuple[list[RecordedPlan], li
     waiting: dict[tuple[int, str], list[tuple[int, PlanInfo]]] = defaultdict(list)
     for stamp, info in infos:
         waiting[info.index, info.bundle_id].append((stamp, info))
-    latents = _latents(bag)
+    latents: dict[str, list[tuple[int, Latent]]] = defaultdict(list)
+    for received, latent in recorded_latents(bag):
+        latents[latent.bundle_id].append((received, latent))
     result, incomplete = [], []
     last: Plan | None = None
     for received, plan in plans:
@@ -193,17 +196,6 @@ def _contract(bag: Bag, models: Mapping[str, Model]) -> Contract:
         own.require_same(model.bundle.contract, f"bundle {model.bundle_id}")
     assert own is not None
     return own
-
-
-def _latents(bag: Bag) -> dict[str, list[tuple[int, Latent]]]:
-    """Every recorded latent with its receive stamp, by bundle id; bundles may differ in size."""
-    result: dict[str, list[tuple[int, Latent]]] = defaultdict(list)
-    for received, message in bag.messages("latent") if bag.find("latent") is not None else ():
-        header = message.header
-        stamp = header.stamp.sec * NS_PER_S + header.stamp.nanosec
-        values = np.frombuffer(message.data, ">f4" if message.is_bigendian else "<f4").astype(np.float32)
-        result[header.frame_id].append((received, Latent(stamp, values, header.frame_id)))
-    return result
 
 
 def _rms(values: FloatArray) -> float | None:

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from robot_wm.backend import Model
-from robot_wm.bags.align import measurements, read_action
-from robot_wm.bags.image_series import read_images
+from robot_wm.bags.arrivals import Arrival, arrivals
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError
@@ -38,8 +37,6 @@ ALARMS_IN_TEN_MINUTES = (
 SLACK = 1  # model steps of grace for a modality that stays away
 LEAST_SILENCE = 3  # model steps that no silence is shorter than
 FRAMES = 2  # equal frames more than ever seen in health are an alarm
-
-Arrival = tuple[int, Applied | Measurement | Event]
 
 
 @dataclass
@@ -91,25 +88,6 @@ def fit_trust(
     }
     modalities = {name: _modality(name, contract, seen, blind, rate) for name in contract.modalities}
     return TrustSpec(modalities, blind, provenance=provenance)
-
-
-def arrivals(bag: Bag, contract: Contract) -> list[Arrival]:
-    """Everything that the filter would have heard, by the time of its arrival [ns, ROS time]."""
-    found: list[tuple[int, int, Applied | Measurement | Event]] = []
-    topic, sent = read_action(bag, contract)
-    sources = bag.frame_ids(topic)
-    for row, (receive, stamp, values) in enumerate(zip(sent.receive, sent.stamps, sent.values, strict=True)):
-        source = sources[sent.rows[row]] if len(sources) > sent.rows[row] else "plan"
-        found.append((int(receive), 2, Applied(int(stamp), values, source)))
-    for name, series in measurements(bag, contract).items():
-        for receive, stamp, values in zip(series.receive, series.stamps, series.values, strict=True):
-            found.append((int(receive), 1, Measurement(name, int(stamp), values)))
-    for item in contract.images:
-        images = read_images(bag, item)
-        for receive, stamp, row in zip(images.series.receive, images.series.stamps, images.series.values, strict=True):
-            found.append((int(receive), 1, Measurement(item.name, int(stamp), images.pixels[int(row[0])])))
-    found += [(event.stamp, 0, event) for event in bag.events()]
-    return [(at, what) for at, _, what in sorted(found, key=lambda entry: entry[:2])]
 
 
 def _listen(bag: Bag, model: Model, blind: int, seen: _Seen) -> None:

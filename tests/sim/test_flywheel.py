@@ -14,6 +14,7 @@ from robot_wm.backend import Model
 from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import load_bundle
 from robot_wm.errors import BagError, RunError
+from robot_wm.replay_latents import replay_latents
 from robot_wm.replay_plans import replay_plans
 from sim.commands import evaluate
 from sim.flywheel import Flywheel, FlywheelConfig
@@ -125,6 +126,8 @@ def test_one_seed_evaluates_to_the_same_bytes_and_leaves_a_run_that_replays(whee
     model = Model(load_bundle(final), "cpu")
     replayed = replay_plans([run / "bag"], {model.bundle_id: model})
     assert replayed["plans"] == replayed["identical"] == 500
+    latents = replay_latents([run / "bag"], {model.bundle_id: model})
+    assert latents["latents"] == latents["reproduced"] == latents["identical"] == 500
 
 
 def test_it_goes_on_from_a_bundle_and_learns_from_given_bags_as_well(wheel, tmp_path):
