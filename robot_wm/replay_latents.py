@@ -1,8 +1,8 @@
 """Replay of recorded latents: what the bag holds, fed to the latent filter as it arrived, must give the same latents again.
 
-Exact in lockstep without an injected perception delay, of which such a bag knows nothing. On a robot the recorder may have heard two
-messages in another order than posterior_node, which changes a latent that falls between them and those soon after it; it hears
-`latent` a little before everything else; and of the images it does not tell which posterior_node skipped.
+Exact in lockstep without an injected perception delay, of which such a bag knows nothing. On a robot the recorder may have heard
+two messages in another order than posterior_node, which changes a latent that falls between them and those soon after it; it
+hears `latent` a little before everything else; and of the images it does not tell which posterior_node skipped.
 """
 
 from __future__ import annotations
