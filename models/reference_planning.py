@@ -40,8 +40,10 @@ class ReferencePlanning(Planner):
         deadline: int | None = None,
         refinements: int | None = None,
         explore: bool = False,
+        searched: int | None = None,
+        doubt: float = 0.0,
     ) -> tuple[Carry, Plan]:
-        """As `Planner.plan`; `previous`, `deadline` and `explore` change nothing."""
+        """As `Planner.plan`; `previous`, `deadline`, `explore`, `searched` and `doubt` change nothing."""
         budget, count = self.budget, self.budget.refinements if refinements is None else refinements
         draw = torch.Generator().manual_seed(1_000_000 * self.seed + carry.index)
         z = torch.from_numpy(np.asarray(latent.values, np.float32))[None]

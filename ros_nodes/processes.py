@@ -18,6 +18,7 @@ from pathlib import Path
 from robot_wm.errors import RunError
 from robot_wm.launched_by import VARIABLE
 
+KILL_S = 2.0  # longest wait for a killed process
 LAST_LINES = 3
 NICENESS = -10  # a run goes before everything else on the machine
 DOMAINS = range(20, 100)  # below the range of ephemeral ports on Linux (up to 101), away from the default 0
@@ -144,7 +145,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 killed.append(name)
                 process.kill()
-                process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(KILL_S)  # bounded: a Ctrl-C in the middle of `poll` leaves the Popen's own lock taken
         return killed
 
     def _known(self, name: str) -> Command:

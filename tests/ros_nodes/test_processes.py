@@ -18,6 +18,7 @@ import yaml
 
 from robot_wm.contract import Action
 from robot_wm.errors import RunError
+from ros_nodes import processes
 from ros_nodes.launcher import Fault, parse_fault
 from ros_nodes.processes import Command, Supervisor, free_domain, local_environment
 from ros_nodes.stack import Stack, board_command, emulated_efforts, node_command, plant_command, write_params
@@ -58,6 +59,17 @@ def test_stopping_asks_first_and_kills_what_does_not_listen(supervisor):
     assert supervisor.stop(patience_s=0.1) == ["stubborn"]
     assert stubborn.returncode == -signal.SIGKILL
     assert supervisor.running() == []
+
+
+def test_a_ctrl_c_in_the_middle_of_a_poll_does_not_keep_it_from_stopping(supervisor, monkeypatch):
+    """The exception then leaves a lock inside `Popen` taken: waiting for that process would never end."""
+    monkeypatch.setattr(processes, "KILL_S", 0.1)
+    start(supervisor, "sleeper", SLEEPER)
+    process = supervisor.processes["sleeper"]
+    process._waitpid_lock.acquire()
+    assert supervisor.stop(patience_s=0.1) == ["sleeper"]
+    process._waitpid_lock.release()
+    assert process.wait(20) == -signal.SIGINT or process.returncode in (1, -signal.SIGKILL)
 
 
 def test_a_killed_process_is_no_error_and_can_be_started_again(supervisor):

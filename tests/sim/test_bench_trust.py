@@ -9,13 +9,13 @@ import pytest
 from integrator import IntegratorModel, IntegratorTask
 from robot_wm.bags.reader import open_bag
 from robot_wm.bags.writer import BagWriter
-from robot_wm.errors import BagError
+from robot_wm.errors import BagError, BundleError
 from robot_wm.info import CorrectionInfo, PlanInfo
 from robot_wm.run_figures import run_figures
 from robot_wm.timebase import VirtualClock
 from robot_wm.trust_fit import ENOUGH_S, fit_trust
 from robot_wm.trust_ladder import Answers
-from sim.bench_trust import NONE, Outcome, Trial, draw_fault, summarise, trials_for, wilson
+from sim.bench_trust import NONE, Outcome, Setting, Trial, draw_fault, run_trial, summarise, trials_for, wilson
 from sim.lockstep import Disturbance, WorldModelAgent, run_episode
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"
@@ -153,10 +153,6 @@ def test_the_interval_of_a_share_is_wilsons(successes, trials, low, high):
     assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-3)
 
 
-def test_the_released_cartpole_notices_a_wrong_joint_sign_within_a_second():
-    pytest.importorskip("mujoco")
-    from sim.bench_trust import Setting, run_trial
-
-    outcome = run_trial(Setting(ZOO / "cartpole_swingup", planner="policy"), Trial("wrong_sign", 2))
-    assert outcome.false_alarms == 0
-    assert outcome.after_s is not None and outcome.after_s <= 1.0
+def test_a_bundle_without_a_fit_is_refused_with_what_makes_one():
+    with pytest.raises(BundleError, match=r"cartpole_swingup: has no trust\.yaml.*`robot-wm trust fit` makes one"):
+        run_trial(Setting(ZOO / "cartpole_swingup"), Trial("wrong_sign", 2))

@@ -29,7 +29,9 @@ def bundle(monkeypatch):
 
     monkeypatch.setattr(evaluation, "make_task", lambda name: IntegratorTask(length=LENGTH))
     monkeypatch.setattr(evaluation, "Model", model)
-    return SimpleNamespace(path=Path("bundle"), contract=contract, bundle_id="integrator", model=model(None, "cpu", 1))
+    manifest = SimpleNamespace(files={})
+    names = {"path": Path("bundle"), "contract": contract, "manifest": manifest, "bundle_id": "integrator"}
+    return SimpleNamespace(**names, model=model(None, "cpu", 1))
 
 
 def test_one_seed_gives_one_set_of_figures_and_each_episode_has_a_seed_of_its_own(bundle):
