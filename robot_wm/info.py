@@ -51,9 +51,7 @@ class CorrectionInfo:
     outcomes: dict[str, int]  # measurements so far, by what became of them
     trust: str = ""  # rung; empty: the bundle has no trust.yaml
     surprise: dict[str, float] = field(default_factory=dict)  # by source, 1 is an alarm
-    statistics: dict[str, float] = field(
-        default_factory=dict
-    )  # of the newest corrections by source, 1 on average in health
+    statistics: dict[str, float] = field(default_factory=dict)  # newest by source, 1 on average in health
 
 
 Info = TypeVar("Info", PlanInfo, CorrectionInfo)

@@ -49,10 +49,10 @@ def replay_latents(bags: Sequence[Path | str], models: Mapping[str, Model]) -> d
             found = _differences(bag, own, models[bundle_id])
             differences += [difference for difference in found if difference is not None]
             reasons[UNKNOWN] += found.count(None)
-    far = sum(difference > TOLERANCE for difference in differences)
+    missing, far = reasons.total(), sum(difference > TOLERANCE for difference in differences)
     reasons[f"differs by more than {TOLERANCE:g}"] = far
     return {
-        "latents": len(differences) + reasons.total() - far,
+        "latents": len(differences) + missing,
         "reproduced": len(differences) - far,
         "identical": differences.count(0.0),
         "median_difference": float(np.median(differences)) if differences else None,

@@ -26,9 +26,7 @@ class Evidence:
 
     name: str  # of the observation or image
     steps: int  # of the model that were predicted without it
-    error: (
-        FloatArray  # (K,) measured less predicted, SI units; of an image (1,) the latent change that it alone made, rms
-    )
+    error: FloatArray  # (K,) measured less predicted [SI]; of an image (1,) the latent change that it alone made, rms
     motion: float  # of the predicted latent, rms per step
     blind: bool = False  # predicted as far on purpose
 

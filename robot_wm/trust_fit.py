@@ -31,9 +31,8 @@ BLIND_S = 0.2  # how far the blind prediction reaches
 EVERY = 8  # instants between the long predictions from which errors by horizon are learned
 HORIZONS = (1, 2, 4, 8, 16, 32)  # model steps
 ENOUGH_S = 60.0  # of healthy motion; less says nothing of rare alarms
-ALARMS_IN_TEN_MINUTES = (
-    0.2  # expected in health, of all sources together: more than one is then rarer than one run in fifty
-)
+# Expected in health, of all sources together: more than one is then rarer than one run in fifty.
+ALARMS_IN_TEN_MINUTES = 0.2
 SLACK = 1  # model steps of grace for a modality that stays away
 LEAST_SILENCE = 3  # model steps that no silence is shorter than
 FRAMES = 2  # equal frames more than ever seen in health are an alarm
@@ -46,9 +45,7 @@ class _Seen:
     episodes: list[list[Evidence]] = field(default_factory=list)
     ahead: dict[str, dict[int, list[Evidence]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     silence: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # [s]
-    motion: dict[str, list[float]] = field(
-        default_factory=lambda: defaultdict(list)
-    )  # of the latent between equal frames
+    motion: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # latent's, between equal frames
     run: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # equal frames in a row
     seconds: float = 0.0
 

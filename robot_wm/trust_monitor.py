@@ -43,9 +43,7 @@ class Figures:
     """What became of trust over a run."""
 
     seconds: dict[str, float] = field(default_factory=lambda: {rung.label: 0.0 for rung in Rung})  # by rung
-    alarms_at: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # when normal was left [ns], and what raised the level
+    alarms_at: list[tuple[int, str]] = field(default_factory=list)  # when normal was left [ns], and by what
 
     @property
     def alarms(self) -> int:

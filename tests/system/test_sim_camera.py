@@ -16,27 +16,21 @@ pytest.importorskip("onnx", reason="needs the extra `train`")
 
 sys.path.append(str(Path(__file__).parents[1] / "robot_wm"))
 
+from camera_task import camera_task
 from robot_wm.backend import Model
 from robot_wm.bags.image_series import delays, read_images
 from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import load_bundle
-from robot_wm.errors import RunError
 from robot_wm.replay_plans import replay_plans
 from robot_wm.timebase import NS_PER_S
 from seeing_bundle import write_seeing_bundle
-from sim.tasks import make_task
 
 pytestmark = pytest.mark.ros
 
 
 @pytest.fixture
 def task():
-    found = make_task("cartpole_camera")
-    try:
-        found.capture("camera", 0)
-    except RunError as error:
-        pytest.skip(str(error))
-    return found
+    return camera_task()
 
 
 def test_an_encoder_slower_than_the_camera_costs_the_motors_nothing(robot_wm, task, tmp_path):
