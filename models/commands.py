@@ -18,6 +18,7 @@ def train(
     family: Annotated[str, typer.Option(help="tdmpc2, rssm-gaussian or rssm-categorical.")] = "tdmpc2",
     steps: Annotated[int, typer.Option(help="Updates; 0: until the minutes are over, or 20000.", min=0)] = 0,
     minutes: Annotated[float, typer.Option(help="Time to train [min]; 0: until the steps are done.", min=0.0)] = 0.0,
+    decay: Annotated[bool, typer.Option("--decay", help="Let the learning rate fall to zero over --steps.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, windows and noise.")] = 0,
     batch: Annotated[int, typer.Option(help="Windows per update; 0: the usual number.", min=0)] = 0,
     overshooting: Annotated[
@@ -29,6 +30,7 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the bundle; default: of its folder.")] = "",
     runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
     threads: Annotated[int, typer.Option(help="Threads; 0: as many as cores.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, or cuda: an update is then one CUDA graph.")] = "cpu",
     json_: Json = False,
 ) -> None:
     """Learn a world model from bags and write a bundle.
@@ -58,6 +60,8 @@ def train(
         from_bundle=from_bundle,
         name=name,
         runs=runs,
+        device=device,
+        decay=decay,
     )
     emit(train_bags(job), json_, title="train")
 

@@ -32,8 +32,8 @@ QUANTILES = 21  # of an image's delays, evenly spaced from the shortest to the l
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of `length` rows; float32 (but for images), views into one buffer. Rows behind an episode's end repeat its last,
-    with valid 0.
+    """Windows of `length` rows; float32 (but for images), views into one buffer. Rows behind an episode's end repeat its last, rows
+    before its start repeat its first; with valid 0, and before the start nothing measured.
 
     Row t holds the observation at instant t, and the action and reward of the step from t to t + 1.
     """
@@ -46,6 +46,7 @@ class Batch:
     target: Rows  # (B, T, O) raw SI units
     terminal: Rows  # (B, T) 1 on the row in which an episode failed
     valid: Rows  # (B, T)
+    begins: Rows  # (B, T) 1 on the first row of an episode
     rows: NDArray[np.int64]  # (B, T) position in the cache: what per-row state can be kept by
     images: tuple[Pixels, ...] = ()  # each (B, T, H, W, C) uint8, 0 where masked
 
@@ -85,7 +86,7 @@ class Dataset:
         self._store = RowStore(folder / cache_key(contract, self.options), width, shapes)
         self._episodes: list[Stored] = []
         self._starts = self._ends = np.zeros(0, np.int64)
-        self._windows: dict[int, NDArray[np.int64]] = {}
+        self._windows: dict[tuple[int, int], NDArray[np.int64]] = {}
         self.extend(bags)
 
     def __len__(self) -> int:
@@ -118,13 +119,14 @@ class Dataset:
         self._ends = self._starts + np.array([e.length for e in self._episodes], np.int64)
         self._windows.clear()
 
-    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
-        """Draw `batch` windows of `length` rows, every possible window as likely as another."""
-        ends = self._window_ends(length)
+    def sample(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> Batch:
+        """Draw `batch` windows of `length` rows, every possible window as likely as another; they may begin up to `lead` rows
+        before their episode."""
+        ends = self._window_ends(length, lead)
         window = rng.integers(ends[-1], size=batch)
         episode = np.searchsorted(ends, window, side="right")
-        offset = window - np.where(episode > 0, ends[episode - 1], 0)
-        return self._gather(self._starts[episode] + offset, self._ends[episode], length)
+        offset = window - np.where(episode > 0, ends[episode - 1], 0) - lead
+        return self._gather(self._starts[episode], offset, self._ends[episode], length)
 
     def starts(self, length: int, stride: int = 1) -> NDArray[np.int64]:
         """First rows of windows of `length`, every `stride` rows of each episode: for metrics over all held-out data."""
@@ -137,22 +139,36 @@ class Dataset:
         """The windows that begin at the rows `first` (B,), as `starts` gives them."""
         order = np.argsort(self._starts, kind="stable")
         episode = order[np.searchsorted(self._starts[order], first, side="right") - 1]
-        return self._gather(first, self._ends[episode], length)
+        start = self._starts[episode]
+        return self._gather(start, first - start, self._ends[episode], length)
 
-    def _gather(self, first: NDArray[np.int64], end: NDArray[np.int64], length: int) -> Batch:
-        rows = first[:, None] + np.arange(length)
-        valid = rows < end[:, None]
-        rows = np.minimum(rows, end[:, None] - 1)
+    def _gather(
+        self, start: NDArray[np.int64], offset: NDArray[np.int64], end: NDArray[np.int64], length: int
+    ) -> Batch:
+        """Windows (B,) that begin `offset` rows after `start`, the first row of their episode."""
+        place = offset[:, None] + np.arange(length)
+        rows = start[:, None] + place
+        valid = (place >= 0) & (rows < end[:, None])
+        rows = np.clip(rows, start[:, None], end[:, None] - 1)
         packed = self._store.rows.take(rows, axis=0)
         parts = {name: packed[..., part] for name, part in self._columns.items()}
+        if (offset < 0).any():
+            parts["mask"] *= place[..., None] >= 0
         images = tuple(pixels.take(rows, axis=0) for pixels in self._store.images.values())
-        return Batch(**parts, valid=valid.astype(np.float32), rows=rows, images=images)
+        return Batch(
+            **parts,
+            valid=valid.astype(np.float32),
+            begins=(place == 0).astype(np.float32),
+            rows=rows,
+            images=images,
+        )
 
-    def _window_ends(self, length: int) -> NDArray[np.int64]:
+    def _window_ends(self, length: int, lead: int) -> NDArray[np.int64]:
         """Cumulative number of windows of `length` up to each episode; a shorter episode counts as one."""
-        if length not in self._windows:
-            self._windows[length] = np.cumsum(np.maximum(self._ends - self._starts - length + 1, 1))
-        return self._windows[length]
+        if (length, lead) not in self._windows:
+            rows = self._ends - self._starts + lead
+            self._windows[length, lead] = np.cumsum(np.maximum(rows - length + 1, 1))
+        return self._windows[length, lead]
 
     def _stored(self, path: Path) -> list[Stored]:
         """The episodes of one bag, on every grid; the bag is opened only if it is not stored yet."""

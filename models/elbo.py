@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from models.decoder import ImageDecoder
 from models.late_images import see
 from models.rssm import Rssm
 from models.stochastic import Distribution
@@ -99,6 +100,7 @@ def filter_sampled(
     for t in range(len(mask)):
         if t:
             h = model.advance(latents[-1], sequence.action[t - 1])
+            h = torch.where(sequence.begins[t].unsqueeze(-1) > 0, initial, h)
         if t == cold_at:
             h = torch.where(noise.cold, initial, h)
         priors.append(model.prior_raw(h))
@@ -132,8 +134,24 @@ def reconstruction_error(model: Rssm, sequence: Sequence, mask: Tensor, latents:
     errors = (model.decoder.features(latents) - features).square().sum(-1)
     total = (sequence.valid * errors).sum()
     for i, decoder in enumerate(model.decoder.images):
-        shown = mask[..., i - len(model.images)] * sequence.valid
-        instant, window = shown.nonzero(as_tuple=True)
-        pixels = sequence.images[i][instant, window].float() / 255.0 - 0.5
-        total = total + (decoder(latents[instant, window]) - pixels).square().sum()
+        shown = mask[..., i - len(model.images)] * sequence.valid > 0
+        measure = pixel_errors if shown.is_cuda else few_pixel_errors
+        total = total + measure(decoder, latents, sequence.images[i], shown)
     return 0.5 * total / sequence.valid.numel()
+
+
+def few_pixel_errors(decoder: ImageDecoder, latents: Tensor, images: Tensor, shown: Tensor) -> Tensor:
+    """Sum () of the squared errors of the images (T, B, H, W, C) that were `shown` (T, B), as decoded from latents (T, B, L)."""
+    instant, window = shown.nonzero(as_tuple=True)
+    return (decoder(latents[instant, window]) - centred(images[instant, window])).square().sum()
+
+
+def pixel_errors(decoder: ImageDecoder, latents: Tensor, images: Tensor, shown: Tensor) -> Tensor:
+    """The same by way of every image, as `models.late_images.encode_all`."""
+    errors = (decoder(latents) - centred(images)).square().sum((-3, -2, -1))
+    return (errors * shown).sum()
+
+
+def centred(images: Tensor) -> Tensor:
+    """Bytes scaled to [-0.5, 0.5]."""
+    return images.float() / 255.0 - 0.5

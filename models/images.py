@@ -43,10 +43,11 @@ def random_shift(images: Tensor, offsets: Tensor) -> Tensor:
     One shift per sequence: what moves in it moves as before. Source: DrQ (arXiv 2004.13649).
     """
     instants, batch, height, width, channels = images.shape
-    rows = (torch.arange(height) - offsets[:, :1]).clamp(0, height - 1)  # (B, H), where each row comes from
-    columns = (torch.arange(width) - offsets[:, 1:]).clamp(0, width - 1)
+    down, right, channel = (torch.arange(count, device=offsets.device) for count in (height, width, channels))
+    rows = (down - offsets[:, :1]).clamp(0, height - 1)  # (B, H), where each row comes from
+    columns = (right - offsets[:, 1:]).clamp(0, width - 1)
     pixels = rows[:, :, None] * width + columns[:, None, :]
-    source = (pixels[..., None] * channels + torch.arange(channels)).reshape(1, batch, -1).expand(instants, -1, -1)
+    source = (pixels[..., None] * channels + channel).reshape(1, batch, -1).expand(instants, -1, -1)
     return images.reshape(instants, batch, -1).gather(2, source).reshape(images.shape)
 
 

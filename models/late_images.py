@@ -26,23 +26,45 @@ def draw_shift(shape: tuple[int, int, int], shift: float, count: int, generator:
     return torch.stack(drawn, dim=-1)
 
 
-def arrived(age: Tensor, late: Tensor) -> Tensor:
+def draw_outage(longest: float, chance: float, instants: int, batch: int, generator: torch.Generator) -> Tensor:
+    """0 at the instants (instants, B) at which a window's camera is hidden: in a share `chance` of the windows, from a random
+    instant on, for up to `longest` model steps."""
+    at = torch.arange(instants).unsqueeze(-1)
+    first = torch.rand(batch, generator=generator) * instants
+    length = torch.rand(batch, generator=generator) * longest
+    struck = torch.rand(batch, generator=generator) < chance
+    return (~(struck & (at >= first) & (at < first + length))).float()
+
+
+def arrived(age: Tensor, late: Tensor, shown: Tensor) -> Tensor:
     """1 where a measurement with this age (T, B, M) is there at the last of T instants; 0 for images that come `late` (B, I)
-    [model steps] after their capture and are still on their way then."""
+    [model steps] after their capture and are still on their way then, or that were never taken: `shown` (T, B, I) is 0."""
     images = late.shape[-1]
-    since = torch.arange(len(age) - 1, -1, -1).reshape(-1, 1, 1) + age[..., -images:]
-    return torch.cat([torch.ones_like(age[..., :-images]), (since >= late).float()], dim=-1)
+    since = torch.arange(len(age) - 1, -1, -1, device=age.device).reshape(-1, 1, 1) + age[..., -images:]
+    return torch.cat([torch.ones_like(age[..., :-images]), (since >= late) * shown], dim=-1)
 
 
 def see(model: WorldModel, images: Sequence[Tensor], shifts: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:
-    """Embeddings (T, B, E_i) of each of the I images (T, B, H, W, C), shifted by (B, 2), where the last I of `wanted` (T, B, M) are
-    not 0; zero elsewhere."""
-    views = []
-    for i, item in enumerate(model.images):
-        view = torch.zeros(*wanted.shape[:2], model.sizes.encoder)
-        instant, window = wanted[..., i - len(model.images)].nonzero(as_tuple=True)
-        if len(instant):  # few instants have an image: encode those alone
-            pixels = random_shift(images[i][None, instant, window], shifts[i][window])[0]
-            view = view.index_put((instant, window), model.encode_image(item.name, pixels))
-        views.append(view)
-    return views
+    """Embeddings (T, B, E_i) of each of the I images (at least T, B, H, W, C), shifted by (B, 2), where the last I of `wanted`
+    (T, B, M) are not 0; zero elsewhere."""
+    encode = encode_all if wanted.is_cuda else encode_few
+    return [
+        encode(model, item.name, images[i], shifts[i], wanted[..., i - len(model.images)] > 0)
+        for i, item in enumerate(model.images)
+    ]
+
+
+def encode_few(model: WorldModel, name: str, images: Tensor, shifts: Tensor, wanted: Tensor) -> Tensor:
+    """The embeddings (T, B, E_i) of the `wanted` (T, B) images alone: few instants have one."""
+    view = torch.zeros(*wanted.shape, model.sizes.encoder)
+    instant, window = wanted.nonzero(as_tuple=True)
+    if len(instant):
+        pixels = random_shift(images[None, instant, window], shifts[window])[0]
+        view = view.index_put((instant, window), model.encode_image(name, pixels))
+    return view
+
+
+def encode_all(model: WorldModel, name: str, images: Tensor, shifts: Tensor, wanted: Tensor) -> Tensor:
+    """The same by way of every image: shapes that depend on the data would stall a GPU, and cannot be captured."""
+    pixels = random_shift(images[: len(wanted)], shifts)
+    return model.encode_image(name, pixels) * wanted.unsqueeze(-1)

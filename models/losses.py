@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.anchors import RATE_S, Anchors
 from models.elbo import ElboConfig, LatentNoise, draw_latent_noise, elbo_terms
-from models.late_images import arrived, draw_quantile, draw_shift, see
+from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, see
 from models.networks import DROPOUT, cross_entropy, expectation
 from models.rssm import Rssm
 from models.world_model import WorldModel
@@ -30,6 +30,7 @@ class LossConfig:
     burn_in: int = (
         1  # filtered instants before the rollout starts, gradients included (ours: the posterior is recurrent)
     )
+    lead: int = 0  # ours: windows may begin so many instants before their episode, when nothing is measured yet
     starts: int = 1  # ours: so many consecutive instants after the burn-in each start a rollout
     rho: float = 0.5  # weight of step k is rho ** k
     consistency: float = 20.0
@@ -53,6 +54,8 @@ class LossConfig:
     late: tuple[
         tuple[float, ...], ...
     ] = ()  # of each image: quantiles of the time from capture to arrival [model steps]
+    outage: tuple[float, ...] = ()  # of each image: longest time without one [model steps]
+    hidden: float = 0.3  # share of the windows in which a camera is hidden for a time
     shift: float = 4.0  # largest random shift of images [pixels of 64]
     elbo: ElboConfig | None = None  # of the RSSM families, which have no consistency loss
 
@@ -78,6 +81,7 @@ class Sequence(NamedTuple):
     target: Tensor  # (T, B, O) observation interpolated at the instant
     terminal: Tensor  # (T, B) 1 where the instant is a terminal state
     valid: Tensor  # (T, B) 0 after the end of the episode
+    begins: Tensor  # (T, B) 1 at the first instant of an episode
     rows: Tensor  # (T, B) int64, which row of the data
     images: tuple[Tensor, ...] = ()  # each (T, B, H, W, C) uint8; last, for only the filter sees them
 
@@ -94,6 +98,7 @@ class Noise(NamedTuple):
     mirror: Tensor  # (B, 1) -1 negates a window, 1 leaves it
     dropout: Tensor  # (Q, H * starts * B, mlp) factor on the value ensemble's first layer
     late: Tensor | None = None  # (B, I) how late each image comes [model steps]; None: a robot without images
+    shown: Tensor | None = None  # (burn_in + starts, B, I) 0 while a camera is hidden
     shifts: tuple[Tensor, ...] = ()  # of each image (B, 2), as `random_shift` takes them
     latent: LatentNoise | None = None  # of the RSSM families
 
@@ -141,6 +146,9 @@ def draw_noise(model: WorldModel, config: LossConfig, batch: int, generator: tor
         return usual
     return usual._replace(
         late=torch.stack([draw_quantile(table, batch, generator) for table in config.late], dim=-1),
+        shown=torch.stack(
+            [draw_outage(longest, config.hidden, instants, batch, generator) for longest in config.outage], dim=-1
+        ),
         shifts=tuple(draw_shift(image.shape, config.shift, batch, generator) for image in model.images),
     )
 
@@ -160,11 +168,13 @@ def roll_out(
     from every start, and filter on without gradient.
 
     Where there are images, the rollouts start from what the filter knows at that moment, the newest images being still on their
-    way, and the posteriors are those that it comes to later, once they have arrived.
+    way and perhaps none for a while; the posteriors are those of a filter that sees all of them, in time.
     """
     first, count = config.burn_in, config.burn_in + config.starts
     kept = sequence.mask[:count] * noise.keep
-    mask = kept if noise.late is None else kept * arrived(sequence.age[:count], noise.late)
+    mask = kept
+    if noise.late is not None and noise.shown is not None:
+        mask = kept * arrived(sequence.age[:count], noise.late, noise.shown)
     views = see(model, sequence.images, noise.shifts, mask)
     embedding = model.join(model.encode(sequence.observation[:count], mask, sequence.age[:count]), views, mask)
     initial = model.initial_latent.expand(mask.shape[1], -1)
@@ -173,6 +183,8 @@ def roll_out(
     priors = []
     for t in range(1, count):
         prior = model.prior(filtered[-1], sequence.action[t - 1])
+        if config.lead:  # an episode begins where nothing is known
+            prior = torch.where(sequence.begins[t].unsqueeze(-1) > 0, initial, prior)
         priors.append(prior.detach())
         if t == first:
             prior = torch.where(noise.cold, initial, prior)
@@ -218,6 +230,8 @@ def filter_all(
     filtered, priors = [model.posterior(begin, embedding[0], mask[0])], []
     for t in range(1, len(mask)):
         prior = model.prior(filtered[-1], sequence.action[t - 1])
+        if config.lead:
+            prior = torch.where(sequence.begins[t].unsqueeze(-1) > 0, model.initial_latent, prior)
         priors.append(prior)
         if t == config.burn_in:
             prior = torch.where(noise.cold, model.initial_latent, prior)
@@ -264,8 +278,8 @@ def compute_losses(
         sequence = mirror(sequence, noise.mirror)
     windows = sequence
     latents, posteriors, sequence, priors = roll_out(model, config, windows, noise, start)
-    here = sequence.valid * _powers(config.rho, config.horizon + 1)  # (H + 1, N)
-    ahead = sequence.valid[1:] * _powers(config.rho, config.horizon)  # (H, N) of the steps' ends
+    here = sequence.valid * _powers(config.rho, sequence.valid)  # (H + 1, N)
+    ahead = sequence.valid[1:] * _powers(config.rho, sequence.valid[1:])  # (H, N) of the steps' ends
     terms = {}
     if config.consistency > 0.0:
         errors = (model.split(latents[1:])[0] - model.split(posteriors)[0]).square().mean(-1)
@@ -298,7 +312,7 @@ def compute_losses(
 def anchor_loss(anchors: Anchors, config: LossConfig, parts: Tensor, sequence: Sequence) -> Tensor:
     """Mean squared error of the anchors (H + 1, N, 3n) at the stamps of the measurements, in units of the tolerance."""
     errors = anchors.difference(anchors.at_stamps(parts, sequence.age), anchors.normalised(sequence.observation))
-    ahead = torch.arange(config.horizon + 1).reshape(-1, 1, 1) * (anchors.step * RATE_S)  # [s]
+    ahead = torch.arange(config.horizon + 1, device=errors.device).reshape(-1, 1, 1) * (anchors.step * RATE_S)  # [s]
     errors = errors / (config.tolerance + config.tolerance_growth * ahead)
     seen = sequence.mask[..., anchors.modality] * sequence.valid.unsqueeze(-1)
     return (seen * errors.square()).mean()
@@ -329,5 +343,6 @@ def percentile_range(values: Tensor) -> Tensor:
     return picked[1] - picked[0]
 
 
-def _powers(rho: float, count: int) -> Tensor:
-    return torch.tensor([[rho**k] for k in range(count)])
+def _powers(rho: float, like: Tensor) -> Tensor:
+    """1, rho, rho ** 2, ... as a column with the rows of `like`, on its device."""
+    return rho ** torch.arange(len(like), dtype=like.dtype, device=like.device).unsqueeze(-1)

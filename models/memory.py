@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 BYTES = 1 << 28  # at most; rows beyond share places, and the newer one stays
@@ -17,39 +16,42 @@ NOTHING = -1
 
 
 class PriorMemory:
-    """Priors (L,) by row of the dataset's cache, in half precision."""
+    """Priors (L,) by row of the dataset's cache, in half precision, on the device of the initial latent."""
 
     def __init__(self, initial: Tensor) -> None:
         """`initial` (L,) is recalled for a row that nothing is known of."""
-        self._initial = initial.numpy().copy()
-        places = BYTES // (2 * len(self._initial))
-        self._rows = np.full(places, NOTHING, np.int64)
-        self._priors = np.zeros((places, len(self._initial)), np.float16)  # memory is taken as it is written
+        self._initial = initial.clone()
+        self._places = BYTES // (2 * len(initial))
+        # One place more, for what is not to be kept. NumPy takes memory as it is written.
+        self._rows = torch.from_numpy(np.full(self._places + 1, NOTHING, np.int64)).to(initial.device)
+        self._priors = torch.from_numpy(np.zeros((self._places + 1, len(initial)), np.float16)).to(initial.device)
 
     def recall(self, rows: Tensor) -> Tensor:
         """Priors (B, L) at `rows` (B,)."""
-        wanted = rows.numpy()
-        places = wanted % len(self._rows)
-        known = (self._rows[places] == wanted)[:, None]
-        return torch.from_numpy(np.where(known, self._priors[places].astype(np.float32), self._initial))
+        places = rows % self._places
+        known = self._rows[places] == rows
+        return torch.where(known[:, None], self._priors[places].float(), self._initial)
 
     def keep(self, rows: Tensor, priors: Tensor, valid: Tensor) -> None:
         """Remember `priors` (T, B, L) at `rows` (T, B) where `valid` (T, B) is not zero."""
-        chosen = valid.numpy() > 0
-        kept = rows.numpy()[chosen]
-        places = kept % len(self._rows)
-        self._rows[places] = kept
-        self._priors[places] = priors.numpy()[chosen]
+        places = torch.where(valid > 0, rows % self._places, self._places).flatten()
+        self._write(self._rows, places, rows.flatten())
+        self._write(self._priors, places, priors.flatten(0, 1).half())
+
+    def _write(self, table: Tensor, places: Tensor, values: Tensor) -> None:
+        if table.is_cuda:
+            table[places] = values
+        else:  # the last of several equal places wins, every time
+            table.numpy()[places.numpy()] = values.numpy()
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that is remembered."""
-        used: NDArray[np.int64] = np.flatnonzero(self._rows != NOTHING)
-        return {"rows": torch.from_numpy(self._rows[used]), "priors": torch.from_numpy(self._priors[used])}
+        used = (self._rows[:-1] != NOTHING).nonzero().flatten()
+        return {"rows": self._rows[used].cpu(), "priors": self._priors[used].cpu()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Remember what `state_dict` gave, and nothing else."""
-        self._rows.fill(NOTHING)
-        rows = state["rows"].numpy()
-        places = rows % len(self._rows)
-        self._rows[places] = rows
-        self._priors[places] = state["priors"].numpy()
+        self._rows.fill_(NOTHING)
+        rows = state["rows"].to(self._rows.device)
+        self._rows[rows % self._places] = rows
+        self._priors[rows % self._places] = state["priors"].to(self._priors.device)

@@ -77,7 +77,9 @@ class Optimiser:
         self._values = self._flat[offset : spans["dynamics"].stop]
         self._target = _flatten(list(model.target_heads.parameters()))
         self._rates: dict[str, float] = {}  # before any decay, by group
-        self._adam = torch.optim.Adam(self._adam_groups(spans), lr=config.rate, fused=True)
+        self._capturable = self._flat.is_cuda  # numbers that change are tensors there, so that a graph can be replayed
+        self._share = torch.ones((), device=self._flat.device)  # of the newest weights in their average
+        self._adam = torch.optim.Adam(self._adam_groups(spans), lr=config.rate, fused=True, capturable=self._capturable)
 
     def _adam_groups(self, spans: dict[str, slice]) -> list[dict[str, Any]]:
         groups = []
@@ -86,7 +88,8 @@ class Optimiser:
             leaf.grad = self.gradient[span]
             rate = self.config.rate * (self.config.encoder_rate if name == "encoder" else 1.0)
             self._rates[name] = rate
-            groups.append({"params": [leaf], "name": name, "lr": rate, "eps": 1e-5 if name == "policy" else 1e-8})
+            changing = torch.tensor(rate, device=self._flat.device) if self._capturable else rate
+            groups.append({"params": [leaf], "name": name, "lr": changing, "eps": 1e-5 if name == "policy" else 1e-8})
         return groups
 
     def _assign_gradients(self) -> None:
@@ -99,13 +102,17 @@ class Optimiser:
         """Forget the gradient; call before `backward`."""
         self.gradient.zero_()
 
-    def step(self, update: int) -> Tensor:
-        """Clip, do the update numbered `update`, and move the target heads.
+    def schedule(self, update: int) -> None:
+        """Set the rates of the update numbered `update`; call before `step`."""
+        if self.config.decay:
+            self.scale_rate(min(1.0, (update + 1) / WARM_UP) * falling(update / self.config.decay, FLOOR))
+        self._share.fill_(1.0 / (1.0 + AVERAGED * update))
+
+    def step(self) -> Tensor:
+        """Clip, update, and move the target heads.
 
         Returns the gradient norms before clipping, one per clipped part.
         """
-        if self.config.decay:
-            self._schedule(update)
         norms = []
         for part in self._clipped.values():
             norm = torch.linalg.vector_norm(part)
@@ -113,16 +120,17 @@ class Optimiser:
             norms.append(norm)
         self._adam.step()
         self._target.lerp_(self._values, self.config.target_rate)
-        self._average.lerp_(self._flat, 1.0 / (1.0 + AVERAGED * update))
+        self._average.lerp_(self._flat, self._share)
         return torch.stack(norms)
-
-    def _schedule(self, update: int) -> None:
-        self.scale_rate(min(1.0, (update + 1) / WARM_UP) * falling(update / self.config.decay, FLOOR))
 
     def scale_rate(self, factor: float) -> None:
         """Learn at `factor` times the configured rates from now on."""
         for group in self._adam.param_groups:
-            group["lr"] = factor * self._rates[group["name"]]
+            rate = factor * self._rates[group["name"]]
+            if self._capturable:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -135,9 +143,19 @@ class Optimiser:
             self._flat.copy_(newest)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"adam": self._adam.state_dict(), "average": self._average}
+        """The same on every device."""
+        adam = self._adam.state_dict()
+        groups = [group | {"lr": float(group["lr"]), "capturable": False} for group in adam["param_groups"]]
+        return {"adam": adam | {"param_groups": groups}, "average": self._average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._capturable:
+            device = self._flat.device
+            groups = [
+                group | {"lr": torch.tensor(group["lr"], device=device), "capturable": True}
+                for group in state["adam"]["param_groups"]
+            ]
+            state = state | {"adam": state["adam"] | {"param_groups": groups}}
         self._adam.load_state_dict(state["adam"])
         self._average.copy_(state["average"])
 

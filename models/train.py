@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.captured import Captured, pinned, to_device
 from models.elbo import ElboConfig
 from models.families import DEFAULT, FAMILIES
+from models.feed import Feed
 from models.fused import kernels
-from models.losses import LossConfig, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
+from models.losses import LossConfig, Noise, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
 from models.memory import PriorMemory
 from models.networks import expectation
 from models.optimiser import CLIPPED, Optimiser, OptimiserConfig
@@ -37,9 +39,10 @@ PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 class Windows(Protocol):
     """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...), a tuple
-    of uint8 `images` (B, T, H, W, C), and int64 `rows` (B, T) that tell every instant of the data apart."""
+    of uint8 `images` (B, T, H, W, C), and int64 `rows` (B, T) that tell every instant of the data apart. They may begin up to
+    `lead` instants before their episode."""
 
-    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Any: ...
+    def sample(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ def config_for(
         remember=not contract.mirrored,  # a latent of one side is none of the other
     )
     if contract.images:
-        late = delays_for(contract, delays)
-        loss = replace(loss, late=late, burn_in=burn_in_for(contract, late))
+        late, outage = (
+            delays_for(contract, delays),
+            tuple(contract.model_hz * image.outage_s for image in contract.images),
+        )
+        burn_in = burn_in_for(contract, late) + math.ceil(max(outage))
+        loss = replace(loss, late=late, outage=outage, burn_in=burn_in, lead=burn_in)
     if issubclass(FAMILIES[family], Rssm):
         loss = replace(loss, consistency=0.0, elbo=ElboConfig())
     if learns_motion_alone(contract, family):
@@ -91,10 +98,11 @@ def config_for(
 
 
 def delays_for(contract: Contract, measured: Ordered[Ordered[float]] = ()) -> tuple[tuple[float, ...], ...]:
-    """Quantiles [model steps] of how late each image comes: as measured [s] or, where no bag tells, as the contract expects."""
+    """Quantiles [model steps] of how late each image comes: in the contract's range where it has one, else as measured [s] or,
+    where no bag tells, as the contract expects."""
     known = list(measured) or [()] * len(contract.images)
     return tuple(
-        tuple(contract.model_hz * delay for delay in (quantiles if any(quantiles) else (image.delay_s,)))
+        tuple(contract.model_hz * d for d in image.delay_range_s or (quantiles if any(quantiles) else (image.delay_s,)))
         for image, quantiles in zip(contract.images, known, strict=True)
     )
 
@@ -138,11 +146,21 @@ def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: An
     return TrainConfig(seed=seed, batch=64, loss=replace(loss, **(usual | changes)), optimiser=optimiser)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Everything an update starts from, and the generators' states behind it."""
+
+    sequence: Sequence
+    noise: Noise
+    rng: dict[str, Any]
+    generator: Tensor
+
+
 class Trainer:
-    """Updates `model` in place from windows of `dataset`.
+    """Updates `model` in place, on the device it is on, from windows of `dataset`.
 
     The state is: model, optimiser, value scale, remembered priors, two random generators and the step; `save` and `load` carry
-    all of it.
+    all of it. On a CPU the same state gives the same update, bit for bit; on a GPU nearly so.
     """
 
     def __init__(self, model: WorldModel, dataset: Windows, config: TrainConfig) -> None:
@@ -152,11 +170,17 @@ class Trainer:
         self.dataset = dataset
         self.config = config
         self.step = 0
+        self._device = model.initial_latent.device
         self._optimiser = Optimiser(model, config.optimiser)
-        self._scale = torch.ones(())
+        self._scale = torch.ones((), device=self._device)
         self._memory = PriorMemory(model.initial_latent)
         self._rng = np.random.default_rng(config.seed)
         self._generator = torch.Generator().manual_seed(config.seed)
+        gpu = self._device.type == "cuda"
+        self._feed = Feed(self._draw, ahead=gpu)
+        self._drawn: Drawn | None = None  # for the newest update
+        self._compute = Captured(self._learn, self._device) if gpu else self._learn
+        self._names: list[str] = []
 
     def update(self, count: int = 1) -> dict[str, float]:
         """Make `count` updates; returns the mean of each loss term and gradient norm over them.
@@ -165,36 +189,51 @@ class Trainer:
             RunError: a loss term or a gradient is not finite; it names the term and the step.
         """
         total: Tensor | None = None
-        names: list[str] = []
         with kernels(self.config.fused):
             for _ in range(count):
-                names, figures = self._update()
-                total = figures if total is None else total + figures
+                figures = self._update()
+                total = figures.clone() if total is None else total + figures
         if total is None:
             return {}
-        return dict(zip(names, (total / count).tolist(), strict=True)) | {"scale": float(self._scale)}
+        self._require_finite(total)
+        return dict(zip(self._names, (total / count).tolist(), strict=True)) | {"scale": float(self._scale)}
 
-    def _update(self) -> tuple[list[str], Tensor]:
+    def _update(self) -> Tensor:
+        self._drawn = drawn = self._feed.next()
+        self._optimiser.schedule(self.step)
+        (figures,) = self._compute(drawn.sequence, drawn.noise)
+        self.step += 1
+        return figures
+
+    def _draw(self) -> Drawn:
         config = self.config
         sequence = draw_sequence(self.dataset, self._rng, config)
         noise = draw_noise(self.model, config.loss, config.batch, self._generator)
-        self._optimiser.zero()
-        start = self._memory.recall(sequence.rows[0]) if config.loss.remember else None
-        terms, scale, priors = compute_losses(self.model, config.loss, sequence, noise, self._scale, start)
-        names, values = list(terms), torch.stack(list(terms.values()))
-        self._require_finite(names, values.detach())
-        values.sum().backward()  # type: ignore[no-untyped-call]
-        norms = self._optimiser.step(self.step)
-        self._scale = scale
-        if config.loss.remember:
-            self._memory.keep(sequence.rows[1:], priors, sequence.valid[1:])
-        self.step += 1
-        names += [f"gradient_{name}" for name in CLIPPED]
-        return names, torch.cat([values.detach(), norms])
+        if self._device.type == "cuda":
+            sequence, noise = pinned(sequence), pinned(noise)
+        return Drawn(sequence, noise, self._rng.bit_generator.state, self._generator.get_state())
 
-    def _require_finite(self, names: list[str], values: Tensor) -> None:
+    def _learn(self, sequence: Sequence, noise: Noise) -> tuple[Tensor]:
+        """One update from what was drawn, on the device; its loss terms and gradient norms, as `_names` says."""
+        config = self.config.loss
+        self._optimiser.zero()
+        start = self._memory.recall(sequence.rows[0]) if config.remember else None
+        terms, scale, priors = compute_losses(self.model, config, sequence, noise, self._scale, start)
+        self._names = [*terms, *(f"gradient_{name}" for name in CLIPPED)]
+        values = torch.stack(list(terms.values()))
+        if not values.is_cuda:  # a GPU is not waited for: the next sum tells
+            self._require_finite(values.detach())
+        values.sum().backward()  # type: ignore[no-untyped-call]
+        norms = self._optimiser.step()
+        self._scale.copy_(scale)
+        if config.remember:
+            self._memory.keep(sequence.rows[1:], priors, sequence.valid[1:])
+        return (torch.cat([values.detach(), norms]),)
+
+    def _require_finite(self, values: Tensor) -> None:
         if not torch.isfinite(values.sum()):
-            bad = [name for name, value in zip(names, values.tolist(), strict=True) if not np.isfinite(value)]
+            figures = zip(self._names, values.tolist(), strict=False)  # the gradients may not be known yet
+            bad = [name for name, value in figures if not np.isfinite(value)]
             raise RunError(
                 f"training step {self.step}: the {' and '.join(bad)} loss is not finite; check the bags and the "
                 "contract's scale for extreme numbers, or resume from an earlier checkpoint"
@@ -203,7 +242,8 @@ class Trainer:
     def standardise(self) -> None:
         """Fit the normalisation of the model's inputs to the data; once, before the first update."""
         batch = self.dataset.sample(np.random.default_rng(self.config.seed), STANDARDISED, 1)
-        observation, mask = (torch.from_numpy(np.asarray(x[:, 0], np.float32)) for x in (batch.observation, batch.mask))
+        parts = (np.asarray(x[:, 0], np.float32) for x in (batch.observation, batch.mask))
+        observation, mask = (torch.from_numpy(part).to(self._device) for part in parts)
         self.model.standardise(observation, mask)
 
     def scale_rate(self, factor: float) -> None:
@@ -223,8 +263,8 @@ class Trainer:
             "optimiser": self._optimiser.state_dict(),
             "scale": self._scale,
             "memory": self._memory.state_dict(),
-            "rng": self._rng.bit_generator.state,
-            "generator": self._generator.get_state(),
+            "rng": self._drawn.rng if self._drawn else self._rng.bit_generator.state,
+            "generator": self._drawn.generator if self._drawn else self._generator.get_state(),
             "step": self.step,
             "config": _facts(self.config),
             "notes": notes or {},
@@ -246,7 +286,9 @@ class Trainer:
             raise RunError(f"{path}: was made with another configuration: {_changed(state['config'], self.config)}")
         _load_weights(self.model, state["model"], path)
         self._optimiser.load_state_dict(state["optimiser"])
-        self._scale = state["scale"]
+        self._scale.copy_(state["scale"])
+        self._feed.forget()
+        self._drawn = None
         self._memory.load_state_dict(state["memory"])
         self._rng.bit_generator.state = state["rng"]
         self._generator.set_state(state["generator"])
@@ -264,7 +306,7 @@ class Trainer:
 
 def draw_sequence(dataset: Windows, rng: np.random.Generator, config: TrainConfig) -> Sequence:
     """One batch of windows as tensors, time first."""
-    batch = dataset.sample(rng, config.batch, config.loss.length)
+    batch = dataset.sample(rng, config.batch, config.loss.length, config.loss.lead)
 
     def time_first(array: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1)))
@@ -281,9 +323,10 @@ def held_out(
     consistency: mean squared error of the open-loop latents; reward_error: mean absolute error of the predicted reward;
     value_error: mean absolute TD error; probe_error: rms of the normalised features read from the open-loop latents.
     """
-    loss = replace(config.loss, drop=0.0, cold=0.0, shift=0.0, consistency=1.0)
-    sequence = draw_sequence(dataset, rng, config)
-    noise = draw_noise(model, loss, config.batch, generator)
+    loss = replace(config.loss, drop=0.0, cold=0.0, shift=0.0, hidden=0.0, consistency=1.0)
+    device = model.initial_latent.device
+    sequence = to_device(draw_sequence(dataset, rng, config), device)
+    noise = to_device(draw_noise(model, loss, config.batch, generator), device)
     latents, posteriors, sequence, _ = roll_out(model, loss, sequence, noise)
     ahead = sequence.valid[1:]
 
@@ -348,7 +391,8 @@ def _facts(config: TrainConfig) -> dict[str, Any]:
     if config.loss.elbo is None:
         del facts["loss"]["elbo"]
     if not config.loss.late:
-        del facts["loss"]["late"], facts["loss"]["shift"]
+        for name in ("late", "shift", "outage", "hidden", "lead"):
+            del facts["loss"][name]
     return facts
 
 

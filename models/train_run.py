@@ -49,6 +49,8 @@ class TrainJob:
     from_bundle: Path | None = None
     name: str = ""
     runs: Path = Path("runs")
+    device: str = "cpu"  # or cuda
+    decay: bool = False  # let the learning rate fall to zero over `steps`
 
 
 def train_bags(job: TrainJob) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
         raise RunError("--resume continues a run and --from-bundle starts one: give one of them")
     contract = load_contract(job.contract)
     torch.manual_seed(job.seed)
-    model = make_model(contract, job.size, job.family)
+    model = make_model(contract, job.size, job.family).to(device_named(job.device))
     if not contract.rewarded and not learns_motion_alone(contract, job.family):
         raise RunError(
             f"{job.contract}: nothing to learn: name a reward.topic or a reward.function, or mark observations as anchored "
@@ -105,6 +107,15 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     return figures
 
 
+def device_named(name: str) -> torch.device:
+    """The device to train on. Raises RunError where there is no such."""
+    if name not in ("cpu", "cuda"):
+        raise RunError(f"--device {name}: choose cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"--device cuda: PyTorch {torch.__version__} finds no GPU here; leave --device out")
+    return torch.device(name)
+
+
 def configure(job: TrainJob, contract: Contract, dataset: Dataset) -> TrainConfig:
     """The configuration for fixed bags: guarded against over-estimated values, with a termination head where one can learn."""
     config = config_for(
@@ -122,7 +133,9 @@ def configure(job: TrainJob, contract: Contract, dataset: Dataset) -> TrainConfi
         config = replace(config, loss=replace(config.loss, elbo=elbo))
     if job.batch:
         config = replace(config, batch=job.batch)
-    if job.steps and config.optimiser.decay:
+    if job.decay and not job.steps:
+        raise RunError("--decay needs --steps: over how many updates shall the learning rate fall?")
+    if job.steps and (job.decay or config.optimiser.decay):
         config = replace(config, optimiser=replace(config.optimiser, decay=job.steps))
     return config
 

@@ -50,10 +50,10 @@ class SeeingWindows(PendulumWindows):
         episode, step = np.indices((episodes, steps))
         self.images[episode, step, row, column] = 255
 
-    def sample(self, rng, batch, length):
-        drawn = super().sample(rng, batch, length)
+    def sample(self, rng, batch, length, lead=0):
+        drawn = super().sample(rng, batch, length, lead)
         episode, step = np.divmod(drawn.rows, self.state.shape[1])
-        seen = (step % 2 == 0).astype(np.float32)[..., None]
+        seen = ((step % 2 == 0) * drawn.valid).astype(np.float32)[..., None]
         return replace(
             drawn,
             mask=np.concatenate([drawn.mask, seen], -1),

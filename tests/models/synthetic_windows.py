@@ -50,6 +50,7 @@ class Batch:
     target: np.ndarray
     terminal: np.ndarray
     valid: np.ndarray
+    begins: np.ndarray
     rows: np.ndarray
     images: tuple[np.ndarray, ...] = ()
 
@@ -70,19 +71,21 @@ class PendulumWindows:
         self.state = np.stack(states, 1).astype(np.float32)
         self.reward = (0.5 + 0.5 * np.cos(self.state[..., 0])).astype(np.float32)
 
-    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
+    def sample(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> Batch:
         episode = rng.integers(len(self.state), size=(batch, 1))
-        index = rng.integers(self.state.shape[1] - length + 1, size=(batch, 1)) + np.arange(length)
+        place = rng.integers(self.state.shape[1] + lead - length + 1, size=(batch, 1)) - lead + np.arange(length)
+        begun, index = (place >= 0).astype(np.float32), np.maximum(place, 0)
         observation = self.state[episode, index]
         ones = np.ones((batch, length), np.float32)
         return Batch(
             observation=observation,
-            mask=np.repeat(ones[..., None], 2, -1),
+            mask=np.repeat(begun[..., None], 2, -1),
             age=np.zeros((batch, length, 2), np.float32),
             action=self.action[episode, index],
             reward=self.reward[episode, index],
             target=observation,
             terminal=0 * ones,
-            valid=ones,
+            valid=begun,
+            begins=(place == 0).astype(np.float32),
             rows=episode * self.state.shape[1] + index,
         )

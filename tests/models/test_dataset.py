@@ -49,6 +49,7 @@ def test_a_batch_has_the_shapes_of_the_contract(dataset):
         "target": (32, 6, 4),
         "terminal": (32, 6),
         "valid": (32, 6),
+        "begins": (32, 6),
         "rows": (32, 6),
     }
     assert all(getattr(batch, name).dtype == np.float32 for name in shapes if name != "rows")
@@ -218,3 +219,15 @@ def test_a_dataset_larger_than_the_memory_allowed_is_sampled(bags, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["does not fit", f"{20 * 200_000 + 22} {(20 * 200_000 + 11) * 16 * 4} True"]
+
+
+def test_windows_may_begin_before_their_episode_with_nothing_measured(dataset):
+    batch = dataset.sample(np.random.default_rng(0), 400, 6, lead=4)
+    before = batch.valid[:, 0] == 0
+    assert 0.05 < before.mean() < 0.5
+    assert batch.begins[before].sum(1).tolist() == [1.0] * before.sum()
+    for mask, begins in zip(batch.mask[before], batch.begins[before], strict=True):
+        first = int(begins.argmax())
+        assert 1 <= first <= 4
+        assert not mask[:first].any() and mask[first].any()
+    assert not dataset.sample(np.random.default_rng(0), 400, 6).begins[:, 1:].any()

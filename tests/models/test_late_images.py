@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.late_images import arrived, draw_quantile, draw_shift
+from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, encode_all, encode_few
 from models.losses import draw_noise, roll_out
 from models.train import Trainer, burn_in_for, config_for, delays_for, draw_sequence
 from robot_wm.errors import RunError
@@ -21,7 +21,8 @@ def generator(seed=0):
 def make(batch=6, **changes):
     """Contract: 20 Hz, an image every second step, 0.1 s late: two steps."""
     model, contract = seeing_model(), seeing_contract()
-    config = replace(config_for(contract, drop=0.0, cold=0.0, shift=0.0, **changes), batch=batch)
+    usual = {"drop": 0.0, "cold": 0.0, "shift": 0.0, "lead": 0}
+    config = replace(config_for(contract, **(usual | changes)), batch=batch)
     sequence = draw_sequence(SeeingWindows(episodes=4), np.random.default_rng(0), config)
     return model, config.loss, sequence, draw_noise(model, config.loss, batch, generator())
 
@@ -78,9 +79,44 @@ def test_a_dropped_image_is_missing_before_and_after():
 def test_what_is_late_is_told_from_its_age():
     age = torch.zeros(4, 1, 2)
     age[:, 0, 1] = torch.tensor([0.0, -0.5, 0.5, 0.4])
-    there = arrived(age, torch.tensor([[1.5]]))
+    shown = torch.ones(4, 1, 1)
+    there = arrived(age, torch.tensor([[1.5]]), shown)
     assert there[:, 0, 0].tolist() == [1.0] * 4
     assert there[:, 0, 1].tolist() == [1.0, 1.0, 1.0, 0.0]  # 3, 1.5, 1.5 and 0.4 steps since the capture
+    shown[1] = 0.0
+    assert arrived(age, torch.tensor([[1.5]]), shown)[:, 0, 1].tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_a_rollout_may_start_after_a_time_without_images_that_its_targets_have():
+    model, loss, sequence, noise = make()
+    hidden = torch.zeros_like(noise.shown)
+    blind = roll_out(model, loss, sequence, noise._replace(shown=hidden))
+    seeing = roll_out(model, loss, sequence, noise._replace(shown=torch.ones_like(hidden)))
+    numb = sequence._replace(mask=sequence.mask * torch.tensor([1.0, 1.0, 0.0]))
+    assert torch.allclose(blind.latents[0], roll_out(model, loss, numb, noise).latents[0], atol=1e-6)
+    assert not torch.allclose(blind.latents[0], seeing.latents[0], atol=1e-4)
+    assert torch.allclose(blind.posteriors, seeing.posteriors, atol=1e-6)
+
+
+def test_outages_strike_their_share_and_last_no_longer_than_the_longest():
+    shown = draw_outage(5.0, 0.3, 40, 4000, generator())
+    assert set(shown.unique().tolist()) == {0.0, 1.0}
+    assert (shown.amin(0) == 0).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert (1.0 - shown).sum(0).max() == 5.0
+    assert (shown.diff(dim=0) != 0).sum(0).max() == 2  # one outage a window
+    assert draw_outage(0.0, 1.0, 40, 10, generator()).all()
+
+
+def test_a_window_that_begins_before_its_episode_filters_from_the_first_row_on():
+    model, loss, sequence, noise = make(batch=200, lead=4)
+    begins = sequence.begins.argmax(0)
+    late = [b for b in range(200) if sequence.begins[:, b].any() and 0 < begins[b] < loss.burn_in]
+    assert late
+    started = roll_out(model, loss, sequence, noise, start=torch.randn(200, model.latent_size))
+    anew = roll_out(model, loss, sequence, noise)
+    assert torch.equal(started.latents[:, late], anew.latents[:, late])  # whatever was remembered
+    assert (sequence.valid[0, late] == 0).all() and not sequence.mask[0, late].any()
+    assert torch.equal(started.priors[begins[late[0]] - 1, late[0]], model.initial_latent)
 
 
 def test_delays_are_drawn_as_they_were_measured():
@@ -102,6 +138,8 @@ def test_measured_delays_count_and_the_contracts_where_no_bag_tells():
     contract = seeing_contract(EYE, WRIST)
     assert delays_for(contract) == ((2.0,), (4.0,))
     assert delays_for(contract, [[0.05, 0.1], [0.0, 0.0]]) == ((1.0, 2.0), (4.0,))
+    ranged = seeing_contract(EYE | {"delay_range_s": [0.0, 0.25]}, WRIST)
+    assert delays_for(ranged, [[0.05, 0.1], [0.2, 0.3]]) == ((0.0, 5.0), (4.0, 6.0))
 
 
 def test_a_window_is_long_enough_for_the_latest_image():
@@ -109,7 +147,10 @@ def test_a_window_is_long_enough_for_the_latest_image():
     assert burn_in_for(contract, delays_for(contract)) == 8  # 4 steps late, every 4 steps
     assert config_for(contract).loss.burn_in == 8
     assert config_for(contract, delays=[[0.1], [0.5]]).loss.burn_in == 14
+    assert config_for(seeing_contract(EYE | {"outage_s": 0.5})).loss.burn_in == 4 + 10
+    assert config_for(contract).loss.lead == 8  # so that an episode's first instants are learned from, too
     assert config_for(pendulum_contract()).loss.burn_in == 1
+    assert config_for(pendulum_contract()).loss.lead == 0
 
 
 def test_nothing_more_is_drawn_for_a_robot_without_images():
@@ -137,7 +178,7 @@ def test_the_image_encoder_learns(fused):
 
 def test_windows_without_any_image_are_learned_from_too():
     class Blind(SeeingWindows):
-        def sample(self, rng, batch, length):
+        def sample(self, rng, batch, length, lead=0):
             drawn = super().sample(rng, batch, length)
             drawn.mask[..., 2] = 0.0
             return drawn
@@ -161,7 +202,7 @@ def test_a_checkpoint_tells_how_late_images_were(tmp_path):
         Trainer(seeing_model(contract), SeeingWindows(episodes=2), replace(c, batch=4)) for c in (expected, late)
     ]
     trainers[0].save(tmp_path / "checkpoint.pt")
-    with pytest.raises(RunError, match=r"another configuration: loss.burn_in: 4 != 8; loss.late: \(\(2.0,\),\) != "):
+    with pytest.raises(RunError, match=r"loss.burn_in: 4 != 8; loss.lead: 4 != 8; loss.late: \(\(2.0,\),\) != "):
         trainers[1].load(tmp_path / "checkpoint.pt")
     trainers[0].load(tmp_path / "checkpoint.pt")
 
@@ -169,4 +210,15 @@ def test_a_checkpoint_tells_how_late_images_were(tmp_path):
 def test_a_checkpoint_of_a_robot_without_images_says_nothing_of_them(tmp_path):
     trainer = Trainer(seeing_model(pendulum_contract()), PendulumWindows(episodes=2), config_for(pendulum_contract()))
     trainer.save(tmp_path / "checkpoint.pt")
-    assert not {"late", "shift"} & set(torch.load(tmp_path / "checkpoint.pt")["config"]["loss"])
+    assert not {"late", "shift", "outage", "hidden", "lead"} & set(
+        torch.load(tmp_path / "checkpoint.pt")["config"]["loss"]
+    )
+
+
+def test_every_image_encoded_is_as_the_wanted_ones_encoded():
+    model, _, sequence, noise = make()
+    wanted = sequence.mask[..., 2] > 0
+    shifts = draw_shift(model.images[0].shape, 20.0, 6, generator())
+    few, every = (f(model, "eye", sequence.images[0], shifts, wanted) for f in (encode_few, encode_all))
+    assert torch.allclose(few, every, atol=1e-6)
+    assert few.any() and not few[~wanted].any()
