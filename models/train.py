@@ -34,6 +34,8 @@ from robot_wm.errors import BundleError, RunError
 BURN_IN_S, STARTS_S, AHEAD_S = 0.2, 0.16, 0.24
 DECAY = 3_000  # updates
 STANDARDISED = 4096  # instants from which the normalisation of the inputs is taken
+# Windows with images are long, for these may be late or missing: few of them, and rollouts from several instants of each.
+SEEING_BATCH, SEEING_STARTS = 64, 8
 PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 
@@ -89,12 +91,13 @@ def config_for(
             tuple(contract.model_hz * image.outage_s for image in contract.images),
         )
         burn_in = burn_in_for(contract, late) + math.ceil(max(outage))
-        loss = replace(loss, late=late, outage=outage, burn_in=burn_in, lead=burn_in)
+        loss = replace(loss, late=late, outage=outage, burn_in=burn_in, lead=burn_in, starts=SEEING_STARTS)
     if issubclass(FAMILIES[family], Rssm):
         loss = replace(loss, consistency=0.0, elbo=ElboConfig())
     if learns_motion_alone(contract, family):
         return dynamics_only(contract, seed, loss, **changes)
-    return TrainConfig(seed=seed, loss=replace(loss, **changes))
+    batch = SEEING_BATCH if contract.images else TrainConfig.batch
+    return TrainConfig(seed=seed, batch=batch, loss=replace(loss, **changes))
 
 
 def delays_for(contract: Contract, measured: Ordered[Ordered[float]] = ()) -> tuple[tuple[float, ...], ...]:

@@ -21,7 +21,7 @@ def generator(seed=0):
 def make(batch=6, **changes):
     """Contract: 20 Hz, an image every second step, 0.1 s late: two steps."""
     model, contract = seeing_model(), seeing_contract()
-    usual = {"drop": 0.0, "cold": 0.0, "shift": 0.0, "lead": 0}
+    usual = {"drop": 0.0, "cold": 0.0, "shift": 0.0, "lead": 0, "starts": 1}
     config = replace(config_for(contract, **(usual | changes)), batch=batch)
     sequence = draw_sequence(SeeingWindows(episodes=4), np.random.default_rng(0), config)
     return model, config.loss, sequence, draw_noise(model, config.loss, batch, generator())
