@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robot_wm.messages import Measurement
+from robot_wm.messages import FloatArray, Measurement
 from sim.camera import Camera
 from sim.cartpole import HERE, CartpoleSwingup
 
@@ -28,3 +28,7 @@ class CartpoleCamera(CartpoleSwingup):
     def capture(self, name: str, stamp: int) -> Measurement:
         """What the camera sees now. Raises RunError where nothing can be drawn."""
         return Measurement(name, stamp, self._camera.capture(self.data.qpos))
+
+    def show(self, state: FloatArray) -> None:
+        """Put slider and hinge at `state` (2,), to be drawn."""
+        self.data.qpos[:] = state
