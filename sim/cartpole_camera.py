@@ -13,6 +13,8 @@ CAMERA = "cart"  # rides on the cart: 48 pixels then show the pole wherever the 
 class CartpoleCamera(CartpoleSwingup):
     """Physics, reward and start are those of `cartpole_swingup`."""
 
+    sibling = "cartpole_swingup"
+
     def __init__(self) -> None:
         super().__init__(CONTRACT)
         (image,) = self.contract.images
@@ -24,6 +26,10 @@ class CartpoleCamera(CartpoleSwingup):
             Measurement("position", stamp, self.data.qpos[:1].copy()),
             Measurement("velocity", stamp, self.data.qvel[:1].copy()),
         ]
+
+    def read_all(self, stamp: int) -> list[Measurement]:
+        """Position and velocity of slider and hinge."""
+        return super().read(stamp)
 
     def capture(self, name: str, stamp: int) -> Measurement:
         """What the camera sees now. Raises RunError where nothing can be drawn."""

@@ -20,8 +20,10 @@ PROPRIOCEPTION = ("position", "velocity")
 class ReacherCamera(SuiteTask):
     """Physics, reward and start are those of `dmc:reacher-easy`."""
 
+    sibling = "dmc:reacher-easy"
+
     def __init__(self) -> None:
-        super().__init__("dmc:reacher-easy")
+        super().__init__(self.sibling)
         self.contract = load_contract(CONTRACT)
         (image,) = self.contract.images
         self._camera = Camera(self.model, CAMERA, image.shape)
@@ -29,6 +31,10 @@ class ReacherCamera(SuiteTask):
     def read(self, stamp: int = 0) -> list[Measurement]:
         """Position and velocity of shoulder and wrist; nothing of the target."""
         return [reading for reading in super().read(stamp) if reading.name in PROPRIOCEPTION]
+
+    def read_all(self, stamp: int) -> list[Measurement]:
+        """The suite's observations, the way to the target among them."""
+        return super().read(stamp)
 
     def capture(self, name: str, stamp: int) -> Measurement:
         """What the camera sees now. Raises RunError where nothing can be drawn."""

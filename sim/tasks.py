@@ -47,7 +47,13 @@ class Task(Protocol):
 
 
 class SeeingTask(Task, Protocol):
-    """A task whose contract has images."""
+    """A task whose contract has images. Its `sibling` is the same robot with the same thing to do, but every state is measured."""
+
+    sibling: str  # name of that task
+
+    def read_all(self, stamp: int) -> list[Measurement]:
+        """Every observation of the sibling's contract, now, with the given stamp [ns]."""
+        ...
 
     def show(self, state: FloatArray) -> None:
         """Put the scene where it was when `qpos` returned `state`, for `capture` to draw."""
