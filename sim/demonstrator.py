@@ -48,9 +48,11 @@ def driver(task: Task, bundle: Bundle, search: Search | None = None, refinements
     own, sibling = task.contract, getattr(task, "sibling", "")
     full = make_task(sibling).contract if sibling else own
     if bundle.contract.hash not in (own.hash, full.hash):
-        wanted = f"{own.name} or its sibling {sibling}" if sibling else own.name
-        differing = "; ".join(full.differences(bundle.contract))
-        raise ContractError(f"bundle {bundle.path} was made for {bundle.contract.name}, not for {wanted}: {differing}")
+        for contract in (own, full):
+            if contract.name == bundle.contract.name:
+                contract.require_same(bundle.contract, f"bundle {bundle.path}")
+        wanted = f"{own.name} or for its sibling {sibling}" if sibling else own.name
+        raise ContractError(f"bundle {bundle.path} was made for {bundle.contract.name}; choose one for {wanted}")
     shown = bundle.contract.hash == own.hash
     agent = WorldModelAgent(own if shown else full, Model(bundle, "cpu"), refinements=refinements, search=search)
     return agent if shown else Demonstrator(cast("SeeingTask", task), agent)
