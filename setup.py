@@ -54,6 +54,7 @@ COMMANDS = [
     "train = models.commands:train",
     "export = models.commands:export",
     "eval = sim.commands:evaluate",
+    "collect = sim.commands:collect",
     "flywheel = sim.commands:flywheel",
     "sim = ros_nodes.commands:sim",
     "run = ros_nodes.commands:run",

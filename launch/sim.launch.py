@@ -2,7 +2,7 @@
 
 ros2 launch robot_wm sim.launch.py task:=cartpole_swingup bundle:=models/zoo/cartpole_swingup
 
-A task with a camera (cartpole_camera) needs `camera:=true`. Nothing moves until
+A task with a camera (cartpole_camera, reacher_camera) needs `camera:=true`. Nothing moves until
 `ros2 service call /motor_node/arm std_srvs/srv/Trigger`.
 """
 
@@ -33,7 +33,7 @@ def generate_launch_description():
         DeclareLaunchArgument(
             "task",
             default_value="cartpole_swingup",
-            description="cartpole_swingup, cartpole_camera or dmc:<domain>-<task>.",
+            description="cartpole_swingup, cartpole_camera, reacher_camera or dmc:<domain>-<task>.",
         ),
         DeclareLaunchArgument("camera", default_value="false", description="Draw the task's images."),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),

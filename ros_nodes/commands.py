@@ -49,7 +49,7 @@ EncoderBusy = Annotated[
 def sim(
     bundle: Annotated[Path | None, typer.Option(help="Model bundle, a directory; default: the released one.")] = None,
     task: Annotated[
-        str, typer.Option(help="cartpole_swingup, cartpole_camera or dmc:<domain>-<task>.")
+        str, typer.Option(help="cartpole_swingup, cartpole_camera, reacher_camera or dmc:<domain>-<task>.")
     ] = "cartpole_swingup",
     seconds: Seconds = 10.0,
     seed: Seed = 0,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
-from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from robot_wm.images import Pixels, Shape
 from robot_wm.messages import FloatArray
 
 SHADOW_MAP = 1024  # a software renderer spends most of its time on shadows
+_opened: WeakSet[Any] = WeakSet()
 
 
 def open_renderer(model: Any, height: int, width: int) -> Any:
@@ -33,14 +33,20 @@ def open_renderer(model: Any, height: int, width: int) -> Any:
         raise RunError(f"OpenGL ({platform}) cannot draw here: {error}; install libegl1 or set MUJOCO_GL") from error
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-    atexit.register(_close, weakref.ref(renderer))  # before MuJoCo, registered earlier, ends EGL under it
+    _opened.add(renderer)
+    close_renderers_first()
     return renderer
 
 
-def _close(renderer: Callable[[], Any]) -> None:
-    found = renderer()
-    if found is not None:
-        found.close()
+def close_renderers_first() -> None:
+    """Close all renderers at the end before whoever has registered by now ends EGL under them, as MuJoCo and dm_control do."""
+    atexit.unregister(_close_renderers)
+    atexit.register(_close_renderers)
+
+
+def _close_renderers() -> None:
+    for renderer in list(_opened):
+        renderer.close()
 
 
 class Camera:

@@ -1,4 +1,4 @@
-"""Commands of the simulator: `robot-wm eval` and `robot-wm flywheel`."""
+"""Commands of the simulator: `robot-wm eval`, `robot-wm collect` and `robot-wm flywheel`."""
 
 from __future__ import annotations
 
@@ -103,6 +103,54 @@ def evaluate(
     folder.figures(figures | {"bag": first, **evidence})
     print(f"run folder: {folder.path}", file=sys.stderr)
     emit(figures, json_, title=title)
+
+
+def collect(
+    task: Annotated[
+        str, typer.Option(help="cartpole_camera, reacher_camera, cartpole_swingup or dmc:<domain>-<task>.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the bags, episode_0000 and so on.")],
+    bundle: Annotated[
+        str,
+        typer.Option(help="Who drives: a bundle for the task or for its state-based sibling; empty: random actions."),
+    ] = "",
+    episodes: Annotated[int, typer.Option(help="Episodes, with seeds --seed, --seed + 1, ...", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+    noise: Annotated[
+        float,
+        typer.Option(help="Largest standard deviation of an episode's noise, as a share of the action range.", min=0),
+    ] = 0.3,
+    jobs: Annotated[int, typer.Option(help="Episodes at a time, each in a process of its own.", min=1)] = 2,
+    planner: Annotated[
+        str, typer.Option(help="mppi, cem, sampling or policy; policy takes a fraction of the time.")
+    ] = "mppi",
+    refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
+    seconds: Annotated[float, typer.Option(help="Length of an episode [s]; 0: the task's.", min=0)] = 0.0,
+    image_jitter_ms: Annotated[
+        float, typer.Option(help="Standard deviation of the images' delay, whose mean is the contract's [ms].", min=0)
+    ] = 0.0,
+    image_dropout: Annotated[float, typer.Option(help="Chance that an image never arrives.", min=0, max=1)] = 0.0,
+    json_: Json = False,
+) -> None:
+    """Record exploring episodes, one bag each, to train from: a bundle drives, with noise, and sometimes has to recover.
+
+    A task that sees can be driven by a bundle that has every state measured; the bag holds what its own robot would record.
+    """
+    from robot_wm.cli import emit, progress
+    from sim.collect import Played, Recipe
+    from sim.collect import collect as collect_episodes
+    from sim.lockstep import Disturbance
+
+    disturbance = Disturbance(image_jitter_s=image_jitter_ms / 1e3, image_dropout=image_dropout)
+    recipe = Recipe(task, Path(bundle) if bundle else None, noise, planner, refinements or None, seconds, disturbance)
+    with progress() as bar:
+        line = bar.add_task("episodes", total=episodes)
+
+        def show(played: Played) -> None:
+            bar.update(line, advance=1, description=f"return {played.score:.0f}")
+
+        figures = collect_episodes(recipe, out, episodes, seed, jobs, show)
+    emit(figures, json_, title=f"collect {task}")
 
 
 def flywheel(

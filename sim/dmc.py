@@ -9,6 +9,7 @@ import numpy as np
 from robot_wm.contract import parse_contract
 from robot_wm.errors import RunError
 from robot_wm.messages import FloatArray, Measurement
+from sim.camera import close_renderers_first
 from sim.names import unknown_task
 
 REPEAT = 2  # control steps per model step, as TD-MPC2's action repeat
@@ -129,6 +130,7 @@ def _suite() -> Any:
         from dm_control import suite
     except ImportError as error:
         raise RunError(f"tasks of the control suite need dm_control ({error}): pip install 'robot-wm[sim]'") from error
+    close_renderers_first()
     return suite
 
 

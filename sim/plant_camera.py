@@ -18,7 +18,7 @@ from robot_wm.timebase import NS_PER_S, Clock, Grid, MonotonicClock
 from sim.plant_bus import PlantSensors
 from sim.tasks import STATE_TOPIC, SeeingTask, make_task
 
-Exposure = tuple[str, int, FloatArray]  # name, stamp, generalised positions
+Exposure = tuple[str, int, FloatArray]  # name, stamp, state of the scene
 Picture = tuple[str, int, Pixels]
 
 
@@ -73,9 +73,9 @@ class PlantCamera:
             if isinstance(drawn, Exception):
                 raise drawn
             self._waiting.append(drawn)
-        for topic, stamp, qpos in self._poses.poll():
+        for topic, stamp, state in self._poses.poll():
             if topic == STATE_TOPIC:
-                self._expose(stamp, qpos)
+                self._expose(stamp, state)
         now = self._clock.now()
         there = [picture for picture in self._waiting if self._arrival(picture) <= now]
         self._waiting = [picture for picture in self._waiting if self._arrival(picture) > now]
@@ -85,13 +85,13 @@ class PlantCamera:
         name, stamp, _ = picture
         return stamp + round(self._images[name].delay_s * NS_PER_S)
 
-    def _expose(self, stamp: int, qpos: FloatArray) -> None:
+    def _expose(self, stamp: int, state: FloatArray) -> None:
         step = self._grid.nearest(stamp)
         for name, item in self._images.items():
             if step % _period(item, self._grid.hz) == 0:
                 late = self._exposed[name].take()  # either we get it back or it is being drawn
                 self.counts[f"skipped {name}"] += late is not None
-                self._exposed[name].put((name, stamp, qpos))
+                self._exposed[name].put((name, stamp, state))
                 self._due.set()
 
     def _draw(self) -> None:
@@ -103,8 +103,8 @@ class PlantCamera:
                 for exposed in self._exposed.values():
                     exposure = exposed.take()
                     if exposure is not None:
-                        name, stamp, qpos = exposure
-                        self._scene.data.qpos[:] = qpos
+                        name, stamp, state = exposure
+                        self._scene.show(state)
                         self._drawn.put((name, stamp, cast("Pixels", self._scene.capture(name, stamp).values)))
         except Exception as error:  # noqa: BLE001 - `poll` raises it
             self._drawn.put(error)

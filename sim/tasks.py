@@ -10,8 +10,8 @@ from robot_wm.messages import FloatArray, Measurement
 from sim.names import unknown_task
 
 ALIASES = {"reacher_easy": "dmc:reacher-easy"}
-OWN = ("cartpole_swingup", "cartpole_camera")
-STATE_TOPIC = "sim_state"  # generalised positions: what cameras and videos are drawn from, never an observation
+OWN = ("cartpole_swingup", "cartpole_camera", "reacher_camera")
+STATE_TOPIC = "sim_state"  # `Task.qpos`: what cameras and videos are drawn from, never an observation
 
 
 class Task(Protocol):
@@ -41,12 +41,23 @@ class Task(Protocol):
         ...
 
     def qpos(self) -> FloatArray:
-        """Generalised positions (model.nq,): with the seed enough to draw the scene."""
+        """Generalised positions (model.nq,): with the seed enough to draw the scene. Of a task that sees, behind them whatever
+        else its cameras show."""
         ...
 
 
 class SeeingTask(Task, Protocol):
-    """A task whose contract has images."""
+    """A task whose contract has images. Its `sibling` is the same robot with the same thing to do, but every state is measured."""
+
+    sibling: str  # name of that task
+
+    def read_all(self, stamp: int) -> list[Measurement]:
+        """Every observation of the sibling's contract, now, with the given stamp [ns]."""
+        ...
+
+    def show(self, state: FloatArray) -> None:
+        """Put the scene where it was when `qpos` returned `state`, for `capture` to draw."""
+        ...
 
     def capture(self, name: str, stamp: int) -> Measurement:
         """The contract's image `name`, now: pixels (H, W, C). Raises RunError where nothing can be drawn."""
@@ -68,6 +79,10 @@ def make_task(name: str) -> Task:
         from sim.cartpole_camera import CartpoleCamera
 
         return CartpoleCamera()
+    if name == "reacher_camera":
+        from sim.reacher_camera import ReacherCamera
+
+        return ReacherCamera()
     if name.startswith("dmc:"):
         from sim.dmc import SuiteTask
 

@@ -1,4 +1,4 @@
-"""The task that sees, on machines that can draw it."""
+"""The tasks that see, on machines that can draw them."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from robot_wm.errors import RunError
 from sim.tasks import make_task
 
 
-def camera_task():
-    """`cartpole_camera`; skips the test where nothing can be rendered."""
-    found = make_task("cartpole_camera")
+def camera_task(name="cartpole_camera"):
+    """The task `name`; skips the test where nothing can be rendered."""
+    found = make_task(name)
     try:
         found.capture("camera", 0)
     except RunError as error:

@@ -75,10 +75,11 @@ def test_an_episode_becomes_a_bag_with_late_images(task, tmp_path):
     assert episode.step == NS_PER_S // 50
 
 
-def test_a_process_that_drew_ends_quietly(task):
+@pytest.mark.parametrize("then", ["", "; make_task('dmc:reacher-easy')"])  # dm_control ends EGL, too
+def test_a_process_that_drew_ends_quietly(task, then):
     code = (
         "import weakref; weakref.finalize(object, print); from sim.tasks import make_task; "
-        "task = make_task('cartpole_camera'); task.capture('camera', 0)"
+        f"task = make_task('cartpole_camera'); task.capture('camera', 0){then}"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")

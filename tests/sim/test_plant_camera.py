@@ -2,7 +2,6 @@
 
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,12 +29,15 @@ class Scene:
         data = make_task("cartpole_swingup").contract.to_dict()
         eye = {"name": "eye", "topic": "eye", "shape": list(SHAPE), "rate_hz": 25.0, "delay_s": 0.08}
         self.contract = parse_contract(data | {"images": [eye]})
-        self.data = SimpleNamespace(qpos=np.zeros(2))
+        self.state = np.zeros(2)
         self.gate = threading.Semaphore(0)
+
+    def show(self, state):
+        self.state = state
 
     def capture(self, name, stamp):
         assert self.gate.acquire(timeout=60)
-        return Measurement(name, stamp, np.full(SHAPE, self.data.qpos[0], np.uint8))
+        return Measurement(name, stamp, np.full(SHAPE, self.state[0], np.uint8))
 
 
 class Poses:

@@ -1,0 +1,116 @@
+"""`robot-wm collect`: exploring episodes as bags, several at a time, to train from offline."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_wm.bundle import load_bundle
+from robot_wm.errors import BagError
+from robot_wm.search import search_named
+from sim.demonstrator import driver
+from sim.evaluate import episode_bag
+from sim.exploration import Exploring, HeldActions
+from sim.lockstep import Agent, Disturbance, run_episode
+from sim.tasks import Task, make_task
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How episodes are played."""
+
+    task: str
+    bundle: Path | None  # made for the task or for its sibling; None: random actions alone
+    noise: float = 0.3  # largest exploration strength (sim/exploration.py)
+    planner: str = "mppi"  # robot_wm/search.py
+    refinements: int | None = None  # per plan; None: the manifest's budget
+    seconds: float = 0.0  # of an episode; 0: the task's
+    disturbance: Disturbance | None = None
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode."""
+
+    score: float
+    frames: int  # control steps
+    images: int
+    size: int  # of the bag [bytes]
+    bag: Path
+
+
+def collect(
+    recipe: Recipe,
+    out: Path,
+    episodes: int,
+    seed: int,
+    jobs: int = 1,
+    report: Callable[[Played], None] = lambda played: None,
+) -> dict[str, Any]:
+    """Play `episodes` with seeds `seed`, `seed + 1`, ... in `jobs` processes into the bags `out/episode_0000`, ... and return
+    the figures. Equal seeds give equal bags, however many processes. `report` gets each episode as it is done.
+
+    Raises:
+        BagError: a bag of that name exists.
+        ContractError: the bundle was made neither for the task nor for its sibling.
+        RunError: no such task, or nothing can be drawn.
+    """
+    bags = [out / f"episode_{index:04d}" for index in range(episodes)]
+    for bag in bags:
+        if bag.exists():
+            raise BagError(f"{bag}: exists already; a bag is never written over, choose another --out")
+    began = time.monotonic()
+    with ProcessPoolExecutor(min(jobs, episodes), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(play, recipe, bag, seed + index) for index, bag in enumerate(bags)]
+        try:
+            for future in as_completed(futures):
+                report(future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+    played = [future.result() for future in futures]
+    return {
+        "task": recipe.task,
+        "bundle_id": None if recipe.bundle is None else load_bundle(recipe.bundle).bundle_id,
+        "seed": seed,
+        "episodes": episodes,
+        "return_mean": float(np.mean([one.score for one in played])),
+        "returns": [one.score for one in played],
+        "frames": sum(one.frames for one in played),
+        "images": sum(one.images for one in played),
+        "bytes": sum(one.size for one in played),
+        "seconds": time.monotonic() - began,
+        "bags": [one.bag for one in played],
+    }
+
+
+def play(recipe: Recipe, bag: Path, seed: int) -> Played:
+    """Play one episode into `bag`; raises as `collect`."""
+    task, agent = _stage(recipe)
+    with episode_bag(bag, task.contract) as writer:
+        result = run_episode(task, agent, seed, recipe.disturbance, writer)
+    counts = writer.counts
+    images = sum(counts.get(f"/{item.topic}", 0) for item in task.contract.images)
+    size = sum(file.stat().st_size for file in bag.iterdir())
+    return Played(result.score, len(result.rewards), images, size, bag)
+
+
+@cache
+def _stage(recipe: Recipe) -> tuple[Task, Agent]:
+    """Who plays where, once per process."""
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # of a software renderer: it would take every core
+    task = make_task(recipe.task)
+    if recipe.seconds:
+        task.length = min(task.length, round(recipe.seconds / task.control_dt))
+    if recipe.bundle is None:
+        return task, HeldActions(task.contract)
+    driving = driver(task, load_bundle(recipe.bundle), search_named(recipe.planner), recipe.refinements)
+    return task, Exploring(driving, task.contract, recipe.noise)
