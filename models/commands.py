@@ -24,6 +24,8 @@ def train(
     overshooting: Annotated[
         float | None, typer.Option(help="Weight of latent overshooting, of the RSSM families.", min=0.0)
     ] = None,
+    samples: Annotated[int, typer.Option(help="Planning budget of the bundle: samples per refinement.", min=32)] = 512,
+    refinements: Annotated[int, typer.Option(help="... and refinements per plan.", min=1)] = 6,
     val: Annotated[list[Path] | None, typer.Option(help="Bag for held-out figures; may be given again.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder or checkpoint to continue exactly.")] = None,
     from_bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights to start from.")] = None,
@@ -62,6 +64,8 @@ def train(
         runs=runs,
         device=device,
         decay=decay,
+        samples=samples,
+        refinements=refinements,
     )
     emit(train_bags(job), json_, title="train")
 

@@ -51,6 +51,8 @@ class TrainJob:
     runs: Path = Path("runs")
     device: str = "cpu"  # or cuda
     decay: bool = False  # let the learning rate fall to zero over `steps`
+    samples: int = PlannerDefaults.samples  # the bundle's planning budget: per refinement ...
+    refinements: int = PlannerDefaults.refinements  # ... and refinements per plan
 
 
 def train_bags(job: TrainJob) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
             model,
             contract,
             job.out,
-            planner=None if contract.rewarded else PlannerDefaults(horizon=1),  # it cannot plan: spare the tracing
+            planner=planner_for(job, contract),
             provenance=_provenance(job, trainer, dataset),
             metrics={"held_out": figures["held_out"], "rows": len(dataset)},
             name=job.name,
@@ -105,6 +107,13 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     figures["report"], figures["notes"] = leave_report(folder, f"train {contract.name}", figures, curves.panels())
     folder.figures(figures)
     return figures
+
+
+def planner_for(job: TrainJob, contract: Contract) -> PlannerDefaults:
+    """The budget to plan with; where there is no reward nothing can be planned, and a horizon of 1 spares the tracing."""
+    elites = min(PlannerDefaults.elites, max(1, job.samples // 4))
+    horizon = PlannerDefaults.horizon if contract.rewarded else 1
+    return PlannerDefaults(horizon=horizon, samples=job.samples, elites=elites, refinements=job.refinements)
 
 
 def device_named(name: str) -> torch.device:
