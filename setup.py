@@ -71,6 +71,7 @@ BENCH_COMMANDS = [
     "soak = models.commands:bench_soak",
     "trust = sim.trust_commands:bench_trust",
     "planner-ablation = sim.commands:bench_planner_ablation",
+    "correction = sim.correction_commands:bench_correction",
 ]
 
 NODES = [

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,11 @@ class LatentFilter:
         measured = {key: m for key, m in instant.measured.items() if key != name}
         views = {key: view for key, view in instant.views.items() if key != name}
         return self._correct(_Instant(measured, views, prior=instant.prior), k)
+
+    def corrected(self, k: int, prior: Float32) -> Float32:
+        """The posterior (L,) that instant `k` of the history would have from another `prior` (L,)."""
+        self._evaluate()
+        return self._correct(replace(self._instants[k], prior=prior), k)
 
     def swap(self, model: Model, encoded: Iterable[Measurement] | None = None) -> None:
         """Continue with another bundle: the kept raw observations are encoded again and replayed from its initial latent.

@@ -18,8 +18,8 @@ import numpy as np
 from robot_wm.backend import Model
 from robot_wm.bags.arrivals import Arrival, arrivals, recorded_latents
 from robot_wm.bags.reader import Bag, open_bag
-from robot_wm.latent_filter import LatentFilter
-from robot_wm.messages import Event, Latent, Measurement
+from robot_wm.latent_filter import Correction, LatentFilter
+from robot_wm.messages import Applied, Latent, Measurement
 from robot_wm.timebase import Grid
 
 TOLERANCE = 1e-5  # of a latent's component, which lies in 0..1; beyond it a latent does not count as reproduced
@@ -67,14 +67,14 @@ def _differences(bag: Bag, recorded: Sequence[tuple[int, Latent]], model: Model)
     if bag.contract is not None:
         contract.require_same(bag.contract, f"{bag.path}")
     grid = Grid(contract.model_hz)
-    phase = recorded[0][1].stamp % grid.step  # the grid is one of monotonic time, the bag's stamps are ROS time
+    phase = phase_of(recorded, grid)
     waiting = iter(arrivals(bag, contract))
     coming = next(waiting, None)
     filter_ = LatentFilter(contract, model, start=recorded[0][1].stamp - phase)
     result: list[float | None] = []
     for received, latent in recorded:
         while coming is not None and coming[0] <= received:
-            _hear(filter_, coming, phase)
+            hear(filter_, coming, phase)
             coming = next(waiting, None)
         again = filter_.latent()
         same = grid.nearest(again.stamp) == grid.nearest(latent.stamp - phase)
@@ -82,12 +82,18 @@ def _differences(bag: Bag, recorded: Sequence[tuple[int, Latent]], model: Model)
     return result
 
 
-def _hear(filter_: LatentFilter, arrival: Arrival, phase: int) -> None:
+def phase_of(recorded: Sequence[tuple[int, Latent]], grid: Grid) -> int:
+    """What to subtract from a bag's stamps [ns] so that its instants are those of `grid`: the robot's was one of monotonic time."""
+    return recorded[0][1].stamp % grid.step if recorded else 0
+
+
+def hear(filter_: LatentFilter, arrival: Arrival, phase: int) -> Correction | None:
+    """Tell the filter what arrived, on its own grid; what became of it if it is a measurement."""
     heard = replace(arrival[1], stamp=arrival[1].stamp - phase)
     if isinstance(heard, Measurement):
-        filter_.observe(heard)
-    elif isinstance(heard, Event):
-        if heard.kind == "start":
-            filter_.reset(heard.stamp)
-    else:
+        return filter_.observe(heard)
+    if isinstance(heard, Applied):
         filter_.applied(heard)
+    elif heard.kind == "start":
+        filter_.reset(heard.stamp)
+    return None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from robot_wm.errors import RunError
 from robot_wm.planner import Planner
 from robot_wm.search import PredictiveSampling, Search, search_named
 from sim.evaluate import evaluate
+from sim.jobs import side_by_side
 
 REFERENCE = "reference"  # TD-MPC2's planner in plain PyTorch (models/reference_planning.py)
 VARIATIONS: dict[str, Search] = {
@@ -64,16 +64,10 @@ def measure(
     bundle: Path, cells: Sequence[Cell], episodes: int, seed: int, jobs: int, report: Callable[[dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
     """Evaluate the cells, `jobs` at a time: one row of figures each, in the order of `cells`. `report` gets each as it is done."""
-    rows: dict[Cell, dict[str, Any]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_row, bundle, cell, episodes, seed): cell for cell in cells}
-        for future in as_completed(futures):
-            rows[futures[future]] = future.result()
-            report(future.result())
-    return [rows[cell] for cell in cells]
+    return side_by_side(partial(_row, bundle, episodes, seed), cells, jobs, report)
 
 
-def _row(path: Path, cell: Cell, episodes: int, seed: int) -> dict[str, Any]:
+def _row(path: Path, episodes: int, seed: int, cell: Cell) -> dict[str, Any]:
     bundle = load_bundle(path)
     figures = evaluate(
         bundle, bundle.contract.name, episodes, seed,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_file import TrustSpec, load_trust
 from sim.faults import Fault, FaultyTask, faults_for
+from sim.jobs import side_by_side
 from sim.lockstep import Disturbance, WorldModelAgent, run_episode
 from sim.tasks import Task, make_task
 
@@ -67,11 +67,7 @@ def measure(
 ) -> list[Outcome]:
     """Run the trials, `jobs` at a time. Raises BundleError where the bundle has no trust.yaml."""
     _spec(setting.bundle)
-    outcomes = []
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run_trial, setting, trial) for trial in trials]):
-            outcomes.append(future.result())
-            report(outcomes[-1])
+    outcomes = side_by_side(partial(run_trial, setting), trials, jobs, report)
     return sorted(outcomes, key=lambda outcome: (outcome.trial.fault, outcome.trial.seed))
 
 

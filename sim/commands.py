@@ -19,7 +19,9 @@ def evaluate(
         float, typer.Option(help="From capture to arrival, of all but images [ms].", min=0)
     ] = 0.0,
     jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
-    dropout: Annotated[float, typer.Option(help="Chance that a reading never arrives [0..1].", min=0, max=1)] = 0.0,
+    dropout: Annotated[
+        float, typer.Option(help="Chance that a reading, of all but images, never arrives.", min=0, max=1)
+    ] = 0.0,
     image_delay_ms: Annotated[
         float | None, typer.Option(help="From capture to arrival of an image [ms]; default: the contract's.", min=0)
     ] = None,
@@ -28,6 +30,13 @@ def evaluate(
     occlude: Annotated[
         float, typer.Option(help="Hide the cameras for so long at a random moment of each episode [s].", min=0)
     ] = 0.0,
+    correction: Annotated[
+        str,
+        typer.Option(
+            help="How what comes late corrects the latent: exact, as on the robot; or to compare with, naive (taken for "
+            "current) or hold (not predicted to now). sim/corrections.py."
+        ),
+    ] = "exact",
     actuation_delay_ms: Annotated[float, typer.Option(help="From sending a command to its effect [ms].", min=0)] = 0.0,
     planning_delay_ms: Annotated[
         float, typer.Option(help="From the latent to the plan made from it [ms].", min=0)
@@ -77,6 +86,7 @@ def evaluate(
         "provider": provider,
         "threads": threads,
         "trust": trust,
+        "correction": correction,
         **vars(disturbance),
     }
     wrong = Fault(fault, fault_at, fault_lasts or float("inf"), fault_joint) if fault else None
@@ -96,7 +106,7 @@ def evaluate(
 
         figures = evaluation.evaluate(
             loaded, task or loaded.contract.name, episodes, seed, disturbance, compensate, refinements or None,
-            search_named(planner), samples, provider, threads, bag_of, show, fault=wrong, trust=trust,
+            search_named(planner), samples, provider, threads, bag_of, show, fault=wrong, trust=trust, correction=correction,
         )  # fmt: skip
     title = f"eval {loaded.manifest.name}"
     evidence = leave_evidence(folder, first, loaded.contract, figures, title, film if video else None)

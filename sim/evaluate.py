@@ -11,11 +11,14 @@ import numpy as np
 from robot_wm.backend import Model
 from robot_wm.bags.writer import BagWriter
 from robot_wm.bundle import Bundle
+from robot_wm.contract import Contract
+from robot_wm.errors import RunError
 from robot_wm.planner import Planner
 from robot_wm.search import Search
 from robot_wm.timebase import VirtualClock
 from robot_wm.trust_file import load_trust
 from robot_wm.trust_ladder import Answers
+from sim.corrections import correction_named
 from sim.faults import Fault, FaultyTask
 from sim.lockstep import START, Disturbance, EpisodeResult, WorldModelAgent, run_episode, with_actuation_delay
 from sim.tasks import Task, make_task
@@ -38,6 +41,7 @@ def evaluate(
     planner: type[Planner] = Planner,
     fault: Fault | None = None,
     trust: str = "act",
+    correction: str = "exact",
 ) -> dict[str, Any]:
     """Run `episodes` with seeds `seed`, `seed + 1`, ... and return the figures.
 
@@ -51,15 +55,17 @@ def evaluate(
         planner: what plans.
         fault: what goes wrong in each episode.
         trust: `act` on falling trust as on the robot, `watch` it, or `off`; nothing is judged where the bundle has no trust.yaml.
+        correction: how late observations correct the latent (`sim/corrections.py`); those but `exact` are baselines.
 
     Raises:
         ContractError: the bundle was made for another task.
-        RunError: the task cannot have the fault.
+        RunError: the task cannot have the fault or, without a camera, the disturbance; or there is no such correction.
     """
-    disturbance = disturbance or Disturbance()
+    disturbance, correcting = disturbance or Disturbance(), correction_named(correction)
     plain = make_task(task_name)
     task = plain if fault is None else cast(Task, FaultyTask(plain, fault))
     task.contract.require_same(bundle.contract, f"bundle {bundle.path}")
+    _require_cameras(task.contract, disturbance)
     known_delay = disturbance.actuation_delay_s if compensate else 0.0
     contract = with_actuation_delay(task.contract, known_delay)
     model = Model(bundle, provider, threads=threads, samples=samples)
@@ -74,6 +80,7 @@ def evaluate(
         planner=planner,
         trust=None if trust == "off" else load_trust(bundle),
         answers=Answers(watch_only=trust == "watch"),
+        correction=correcting,
     )
     results = []
     for index in range(episodes):
@@ -92,6 +99,7 @@ def evaluate(
         "refinements": float(np.mean(agent.refinements)),
         "provider": model.provider,
         "disturbance": vars(disturbance),
+        "correction": correction,
         "fault": None if fault is None else vars(fault),
         "trust": None if agent.trust is None else agent.trust.figures.summary(),
     }
@@ -111,6 +119,15 @@ def summarise(results: list[EpisodeResult]) -> dict[str, Any]:
     }
 
 
-def episode_bag(path: Path, contract: Any) -> BagWriter:
+def _require_cameras(contract: Contract, disturbance: Disturbance) -> None:
+    """Raises RunError where images shall be disturbed that there are not."""
+    d = disturbance
+    if not contract.images and (d.image_delay_s is not None or d.image_jitter_s or d.image_dropout or d.occlude_s):
+        raise RunError(
+            f"{contract.name} has no camera to delay, lose or hide: its readings have a delay, jitter and dropout of their own"
+        )
+
+
+def episode_bag(path: Path, contract: Contract) -> BagWriter:
     """A writer on virtual time: flushed by the episode's stamps, not synced (the collector can be run again)."""
     return BagWriter(path, contract, clock=VirtualClock(START), sync=False)

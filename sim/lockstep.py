@@ -19,7 +19,6 @@ from robot_wm.bags.writer import BagWriter
 from robot_wm.contract import Contract
 from robot_wm.contract_images import ImageObservation
 from robot_wm.info import CorrectionInfo
-from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, FloatArray, JointState, Measurement, Plan
 from robot_wm.planner import Planner
 from robot_wm.replanner import COMMITTED, NoTrust, Replanner
@@ -29,6 +28,7 @@ from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
 from robot_wm.trust_file import TrustSpec
 from robot_wm.trust_ladder import Answers
 from robot_wm.trust_monitor import TrustMonitor
+from sim.corrections import Exact
 from sim.plant_joints import JointReader
 from sim.tasks import STATE_TOPIC, SeeingTask, Task
 
@@ -113,6 +113,7 @@ class WorldModelAgent:
         planner: type[Planner] = Planner,
         trust: TrustSpec | None = None,
         answers: Answers | None = None,
+        correction: type[Exact] = Exact,
     ) -> None:
         """`contract` may know of an actuation delay that the model's own does not.
 
@@ -124,6 +125,7 @@ class WorldModelAgent:
             planner: what plans, made anew for each episode.
             trust: judge every correction by it; None: do not.
             answers: of the planner to falling trust (default: those of planner_node).
+            correction: how a late observation corrects the latent (default: as on the robot).
         """
         self.trust = None if trust is None else TrustMonitor(trust)
         self._answers = answers
@@ -138,11 +140,12 @@ class WorldModelAgent:
         self._planning = round(planning_delay_s * NS_PER_S)
         self._compensate = compensate
         self._search = search
-        self._filter = LatentFilter(contract, model)
+        self._correcting = correction(contract, model)
+        self._filter = self._correcting.filter
         self._grid = self._filter.grid
 
     def reset(self, start: int, seed: int) -> None:
-        self._filter.reset(start)
+        self._correcting.reset(start)
         self._clock = VirtualClock(start)
         planner = self._planner(self.contract, self.model, seed, self._clock, self._search)
         self._replanner = Replanner(
@@ -156,7 +159,7 @@ class WorldModelAgent:
             self.trust.take_changes()
 
     def observe(self, measurement: Measurement, now: int) -> None:
-        correction = self._filter.observe(measurement, now)
+        correction = self._correcting.observe(measurement, now)
         self._late_steps += correction.late_steps
         self._newest = measurement.stamp
         if self.trust is not None:
@@ -180,7 +183,7 @@ class WorldModelAgent:
         return said
 
     def _replan(self, start: int) -> None:
-        latent = self._filter.latent()
+        latent = self._correcting.latent(self._clock.now())
         self._replanner.latent(latent)
         judged = self._judge()
         if self._publish:

@@ -74,6 +74,13 @@ def test_without_measurements_the_prior_runs_on_through_what_was_applied():
     np.testing.assert_allclose(predicted.values, expected)
 
 
+def test_an_instant_corrects_another_prior_with_what_was_measured_and_stays_itself():
+    filter_ = new_filter()
+    before = feed(filter_, [position(0), position(STEP, 3.0)])
+    np.testing.assert_allclose(filter_.corrected(1, np.array([1.0, 5.0], np.float32)), [2.0, 2.5])
+    np.testing.assert_array_equal(filter_.latent().values, before.values)
+
+
 def test_a_late_command_is_replayed():
     on_time, late = new_filter(), new_filter()
     command = Applied(5 * MS, np.array([7.0]), "command")

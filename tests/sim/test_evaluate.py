@@ -8,7 +8,7 @@ import pytest
 
 from integrator import IntegratorModel, IntegratorTask, integrator_contract
 from robot_wm.bags.reader import open_bag
-from robot_wm.errors import ContractError
+from robot_wm.errors import ContractError, RunError
 from robot_wm.info import PlanInfo
 from robot_wm.replay_plans import innovation_over_time, replay_plans
 from sim import evaluate as evaluation
@@ -49,6 +49,20 @@ def test_one_seed_gives_one_set_of_figures_and_each_episode_has_a_seed_of_its_ow
 def test_the_budget_is_the_manifests_unless_another_is_given(bundle):
     assert evaluation.evaluate(bundle, "integrator", 1, 0)["refinements"] == 2.0
     assert evaluation.evaluate(bundle, "integrator", 1, 0, refinements=1)["refinements"] == 1.0
+
+
+def test_late_observations_correct_as_asked_and_the_figures_say_how(bundle):
+    late = Disturbance(0.06)
+    ways = {name: evaluation.evaluate(bundle, "integrator", 1, 5, late, correction=name) for name in ("exact", "naive")}
+    assert {name: figures["correction"] for name, figures in ways.items()} == {"exact": "exact", "naive": "naive"}
+    with pytest.raises(RunError, match="there are exact, naive, hold"):
+        evaluation.evaluate(bundle, "integrator", 1, 5, correction="best")
+
+
+@pytest.mark.parametrize("option", ["image_delay_s", "image_jitter_s", "image_dropout", "occlude_s"])
+def test_images_that_are_not_there_cannot_be_disturbed(bundle, option):
+    with pytest.raises(RunError, match="integrator has no camera"):
+        evaluation.evaluate(bundle, "integrator", 1, 5, Disturbance(**{option: 0.1}))
 
 
 def test_recording_changes_no_figure(bundle, tmp_path):

@@ -1,0 +1,34 @@
+"""Evaluations side by side: each in a process of its own, the results in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    jobs: int,
+    report: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """`work` of each item, `jobs` at a time, all of it picklable. `report` gets each result as it is done.
+
+    The first error is raised here; what had not begun by then never does.
+    """
+    done: dict[int, Result] = {}
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            futures = {pool.submit(work, item): index for index, item in enumerate(items)}
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+                report(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [done[index] for index in sorted(done)]
