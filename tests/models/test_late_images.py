@@ -216,7 +216,7 @@ def test_a_checkpoint_of_a_robot_without_images_says_nothing_of_them(tmp_path):
 
 
 def test_every_image_encoded_is_as_the_wanted_ones_encoded():
-    model, _, sequence, noise = make()
+    model, _, sequence, _ = make()
     wanted = sequence.mask[..., 2] > 0
     shifts = draw_shift(model.images[0].shape, 20.0, 6, generator())
     few, every = (f(model, "eye", sequence.images[0], shifts, wanted) for f in (encode_few, encode_all))
