@@ -18,9 +18,9 @@ from robot_wm.bundle import load_bundle
 from robot_wm.contract import Contract
 from robot_wm.errors import RunError
 from sim.corrections import correction_named
+from sim.disturbance import Disturbance
 from sim.evaluate import evaluate
 from sim.jobs import side_by_side
-from sim.lockstep import Disturbance
 
 Row = dict[str, Any]
 MEANING = {

@@ -17,9 +17,11 @@ from robot_wm.errors import BundleError
 from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_file import TrustSpec, load_trust
+from sim.agents import WorldModelAgent
+from sim.disturbance import Disturbance
 from sim.faults import Fault, FaultyTask, faults_for
 from sim.jobs import side_by_side
-from sim.lockstep import Disturbance, WorldModelAgent, run_episode
+from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
 
 EARLIEST_S = 0.5  # of a fault: what came before has settled

@@ -17,10 +17,12 @@ import numpy as np
 from robot_wm.bundle import load_bundle
 from robot_wm.errors import BagError
 from robot_wm.search import search_named
+from sim.agents import Agent
 from sim.demonstrator import driver
+from sim.disturbance import Disturbance
 from sim.evaluate import episode_bag
 from sim.exploration import Exploring, HeldActions
-from sim.lockstep import Agent, Disturbance, run_episode
+from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
 
 

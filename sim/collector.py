@@ -12,8 +12,9 @@ from typing import Any
 from robot_wm.backend import Model
 from robot_wm.bundle import load_bundle
 from robot_wm.errors import RobotWmError, RunError
+from sim.agents import RandomAgent, WorldModelAgent
 from sim.evaluate import episode_bag, evaluate
-from sim.lockstep import RandomAgent, WorldModelAgent, run_episode
+from sim.lockstep import run_episode
 from sim.tasks import make_task
 
 

@@ -69,8 +69,9 @@ def evaluate(
     from robot_wm.runs import RunFolder
     from robot_wm.search import search_named
     from sim import evaluate as evaluation
+    from sim.disturbance import Disturbance
     from sim.faults import Fault
-    from sim.lockstep import Disturbance, EpisodeResult
+    from sim.lockstep import EpisodeResult
     from sim.video import film
 
     loaded = load_bundle(bundle)
@@ -149,7 +150,7 @@ def collect(
     from robot_wm.cli import emit, progress
     from sim.collect import Played, Recipe
     from sim.collect import collect as collect_episodes
-    from sim.lockstep import Disturbance
+    from sim.disturbance import Disturbance
 
     disturbance = Disturbance(image_jitter_s=image_jitter_ms / 1e3, image_dropout=image_dropout)
     recipe = Recipe(task, Path(bundle) if bundle else None, noise, planner, refinements or None, seconds, disturbance)

@@ -9,7 +9,7 @@ from robot_wm.bundle import Bundle
 from robot_wm.errors import ContractError
 from robot_wm.messages import Applied, FloatArray, Measurement
 from robot_wm.search import Search
-from sim.lockstep import Agent, WorldModelAgent
+from sim.agents import Agent, WorldModelAgent
 from sim.tasks import SeeingTask, Task, make_task
 
 

@@ -18,9 +18,11 @@ from robot_wm.search import Search
 from robot_wm.timebase import VirtualClock
 from robot_wm.trust_file import load_trust
 from robot_wm.trust_ladder import Answers
+from sim.agents import WorldModelAgent
 from sim.corrections import correction_named
+from sim.disturbance import Disturbance
 from sim.faults import Fault, FaultyTask
-from sim.lockstep import START, Disturbance, EpisodeResult, WorldModelAgent, run_episode, with_actuation_delay
+from sim.lockstep import START, EpisodeResult, run_episode, with_actuation_delay
 from sim.tasks import Task, make_task
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from robot_wm.contract import Contract
 from robot_wm.messages import Applied, FloatArray, Measurement
 from robot_wm.timebase import NS_PER_S
-from sim.lockstep import Agent
+from sim.agents import Agent
 
 HOLD_S = (0.1, 0.5)  # shortest and longest time that a draw holds: white noise moves no robot
 ASTRAY = 0.15  # share of the episodes that begin with random actions, so that the agent has to recover

@@ -25,7 +25,7 @@ def bench_trust(
     from robot_wm.bundle import load_bundle
     from robot_wm.cli import emit, progress
     from sim.bench_trust import Outcome, Setting, measure, summarise, trials_for
-    from sim.lockstep import Disturbance
+    from sim.disturbance import Disturbance
     from sim.tasks import make_task
 
     loaded = load_bundle(bundle)

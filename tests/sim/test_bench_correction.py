@@ -9,7 +9,7 @@ from integrator import integrator_contract
 from robot_wm.errors import RunError
 from sim import bench_correction as bench
 from sim.bench_correction import BASELINE, Cell, cells_for, measure, parse_delays, plot_correction, ratio
-from sim.lockstep import Disturbance
+from sim.disturbance import Disturbance
 
 STATE = integrator_contract()
 SEEING = integrator_contract(images=[{"name": "eye", "topic": "eye", "shape": [8, 8, 1], "delay_s": 0.08}])

@@ -15,8 +15,10 @@ from robot_wm.run_figures import run_figures
 from robot_wm.timebase import VirtualClock
 from robot_wm.trust_fit import ENOUGH_S, fit_trust
 from robot_wm.trust_ladder import Answers
+from sim.agents import WorldModelAgent
 from sim.bench_trust import NONE, Outcome, Setting, Trial, draw_fault, run_trial, summarise, trials_for, wilson
-from sim.lockstep import Disturbance, WorldModelAgent, run_episode
+from sim.disturbance import Disturbance
+from sim.lockstep import run_episode
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"
 NOISE = 0.002

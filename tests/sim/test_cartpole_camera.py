@@ -9,9 +9,10 @@ import pytest
 from camera_task import camera_task
 from robot_wm.bags.align import align
 from robot_wm.timebase import NS_PER_S
+from sim.agents import RandomAgent
 from sim.cartpole import CartpoleSwingup
 from sim.evaluate import episode_bag
-from sim.lockstep import RandomAgent, run_episode
+from sim.lockstep import run_episode
 from sim.tasks import make_task
 
 

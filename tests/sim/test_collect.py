@@ -11,7 +11,7 @@ from robot_wm.bags.align import align
 from robot_wm.errors import BagError, ContractError
 from sim.collect import Recipe, collect, play
 from sim.commands import collect as command
-from sim.lockstep import Disturbance
+from sim.disturbance import Disturbance
 from sim.tasks import make_task
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"

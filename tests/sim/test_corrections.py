@@ -7,8 +7,10 @@ from integrator import LIMIT, IntegratorModel, IntegratorTask, integrator_contra
 from robot_wm.errors import RunError
 from robot_wm.messages import Applied, Measurement
 from robot_wm.timebase import NS_PER_S
+from sim.agents import WorldModelAgent
 from sim.corrections import CORRECTIONS, Exact, Hold, Naive, correction_named
-from sim.lockstep import Disturbance, WorldModelAgent, run_episode
+from sim.disturbance import Disturbance
+from sim.lockstep import run_episode
 
 STEP = NS_PER_S // 50
 LATE = Disturbance(perception_delay_s=0.06)

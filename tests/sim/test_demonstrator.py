@@ -10,10 +10,11 @@ from robot_wm.bundle import load_bundle
 from robot_wm.errors import ContractError
 from robot_wm.messages import Measurement
 from robot_wm.search import search_named
+from sim.agents import RandomAgent, WorldModelAgent
 from sim.cartpole_camera import CartpoleCamera
 from sim.demonstrator import Demonstrator, driver
 from sim.evaluate import episode_bag
-from sim.lockstep import RandomAgent, WorldModelAgent, run_episode
+from sim.lockstep import run_episode
 from sim.reacher_camera import ReacherCamera
 from sim.tasks import make_task
 

@@ -12,7 +12,8 @@ from robot_wm.errors import ContractError, RunError
 from robot_wm.info import PlanInfo
 from robot_wm.replay_plans import innovation_over_time, replay_plans
 from sim import evaluate as evaluation
-from sim.lockstep import Disturbance, EpisodeResult
+from sim.disturbance import Disturbance
+from sim.lockstep import EpisodeResult
 
 LENGTH = 60
 

@@ -4,8 +4,9 @@ import numpy as np
 
 from integrator import LIMIT, IntegratorTask
 from robot_wm.timebase import NS_PER_S
+from sim.agents import RandomAgent
 from sim.exploration import ASTRAY, HOLD_S, Exploring, HeldActions
-from sim.lockstep import START, RandomAgent, run_episode
+from sim.lockstep import START, run_episode
 
 STEP = NS_PER_S // 100
 

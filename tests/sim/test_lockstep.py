@@ -9,7 +9,9 @@ from robot_wm.bags.align import align
 from robot_wm.bags.reader import open_bag
 from robot_wm.bags.writer import BagWriter
 from robot_wm.timebase import NS_PER_S, Grid, VirtualClock
-from sim.lockstep import START, Disturbance, RandomAgent, WorldModelAgent, run_episode, with_actuation_delay
+from sim.agents import RandomAgent, WorldModelAgent
+from sim.disturbance import Disturbance
+from sim.lockstep import START, run_episode, with_actuation_delay
 from sim.tasks import STATE_TOPIC
 
 STEP = NS_PER_S // 100  # control step of the integrator

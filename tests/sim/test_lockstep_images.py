@@ -10,7 +10,9 @@ from robot_wm.bags.reader import open_bag
 from robot_wm.bags.writer import BagWriter
 from robot_wm.messages import Measurement
 from robot_wm.timebase import NS_PER_S, VirtualClock
-from sim.lockstep import START, Disturbance, RandomAgent, WorldModelAgent, run_episode
+from sim.agents import RandomAgent, WorldModelAgent
+from sim.disturbance import Disturbance
+from sim.lockstep import START, run_episode
 
 SHAPE = (8, 8, 1)
 EYE = {"name": "eye", "topic": "camera/image_raw", "shape": list(SHAPE), "rate_hz": 25.0, "delay_s": 0.08}

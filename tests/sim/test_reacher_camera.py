@@ -6,8 +6,9 @@ import pytest
 from camera_task import camera_task
 from robot_wm.bags.align import align
 from robot_wm.bags.reader import open_bag
+from sim.agents import RandomAgent
 from sim.evaluate import episode_bag
-from sim.lockstep import RandomAgent, run_episode
+from sim.lockstep import run_episode
 from sim.tasks import STATE_TOPIC, make_task
 from sim.video import poses
 

@@ -8,7 +8,8 @@ from integrator import IntegratorModel, IntegratorTask
 from robot_wm.bags.writer import BagWriter
 from robot_wm.replay_latents import TOLERANCE, replay_latents
 from robot_wm.timebase import VirtualClock
-from sim.lockstep import WorldModelAgent, run_episode
+from sim.agents import WorldModelAgent
+from sim.lockstep import run_episode
 
 
 def model(contract, name="integrator"):
