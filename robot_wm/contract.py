@@ -14,97 +14,15 @@ from typing import Any
 
 import yaml
 
+from robot_wm.contract_action import Action, parse_action
 from robot_wm.contract_calibration import CalibrationEntry, parse_calibrations
 from robot_wm.contract_images import ImageObservation, parse_images
+from robot_wm.contract_objective import Costs, Reward, parse_costs, parse_reward
+from robot_wm.contract_observations import Observation, parse_observation
+from robot_wm.contract_safety import Safety, parse_safety
 from robot_wm.errors import ContractError
 from robot_wm.field_reader import FieldReader, short
 from robot_wm.yaml_text import read_yaml
-
-ENCODINGS = ("linear", "angle")
-FIELDS = ("position", "velocity", "effort", "data")
-MODES = ("position", "velocity", "effort")
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One vector observation: some components of one topic, in SI units."""
-
-    name: str
-    topic: str
-    field: str  # position | velocity | effort of a JointState, or data: a 32FC1 tensor
-    names: tuple[str, ...]  # joints, looked up by name; or one name per tensor component
-    unit: tuple[str, ...]
-    encoding: tuple[str, ...]  # linear: (x - mean) / scale; angle: (cos x, sin x), which ignores whole turns
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    rate_hz: float = 0.0  # expected rate of the topic; 0: unknown
-    delay_s: float = 0.0  # expected delay from capture to arrival
-    stale_s: float = 0.2  # older than this: posterior_node warns that it is missing
-    anchored: bool = False  # keep these components readable in the latent (see models/networks.py)
-
-    @property
-    def size(self) -> int:
-        """Number of raw components."""
-        return len(self.names)
-
-    @property
-    def features(self) -> int:
-        """Number of components after encoding."""
-        return self.size + sum(kind == "angle" for kind in self.encoding)
-
-
-@dataclass(frozen=True)
-class Action:
-    """What the robot is commanded with; -1..1 of the model maps to low..high."""
-
-    names: tuple[str, ...]
-    mode: str  # position | velocity | effort
-    unit: tuple[str, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    topic: str = "applied"  # where bags hold what was really sent
-    field: str = ""  # field of that topic; empty: the mode
-    delay_s: float = 0.0  # from writing a command to its effect
-    limit_low: tuple[float, ...] = ()  # tightened limits; empty: low
-    limit_high: tuple[float, ...] = ()
-    rate: tuple[float, ...] = ()  # largest change per second, SI units; empty: unlimited
-    jerk: tuple[float, ...] = ()  # largest change per second of that rate, SI units; empty: unlimited
-
-    @property
-    def size(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
-class Safety:
-    """Bounds of the safety filter and the fallback ladder; every per-joint table is by joint name."""
-
-    position: dict[str, tuple[float, float]] = field(default_factory=dict)
-    velocity: dict[str, float] = field(default_factory=dict)
-    plan_stale_s: float = 0.1  # no valid plan for this long: hold
-    joint_stale_s: float = 0.05  # no joint state for this long: damp
-    hold_s: float = 1.0  # holding for this long: damp
-    hold_effort: tuple[float, ...] = ()  # effort mode: what hold sends; empty: zero
-    damping: tuple[float, ...] = ()  # effort mode: damp sends -damping * velocity; empty: zero effort
-    voltage: tuple[float, ...] = ()  # lowest and highest supply [V] to arm with; empty: any
-
-
-@dataclass(frozen=True)
-class Reward:
-    """Where the reward comes from: a recorded topic, or `package.module:function` that relabels the bag."""
-
-    topic: str = "reward"
-    function: str = ""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What a planner shall avoid: subtracted from the predicted return. Weights may change without retraining."""
-
-    action: tuple[float, ...] = ()  # times the square of each normalised action, per step; empty: zero
-    change: tuple[float, ...] = ()  # times the square of its change since the step before; empty: zero
-    disagreement: float = 0.0  # times the standard deviation of the value heads at the end of the horizon
-    functions: dict[str, float] = field(default_factory=dict)  # `package.module:function` → weight (models/costs.py)
 
 
 @dataclass(frozen=True)
@@ -251,12 +169,12 @@ def parse_contract(data: Any, source: str = "contract", folder: Path | None = No
     items = reader.listing(table["observations"], "observations")
     if not items:
         raise ContractError(f"{source}: observations: at least one is needed")
-    observations = tuple(_observation(reader, item, f"observations[{i}]") for i, item in enumerate(items))
+    observations = tuple(parse_observation(reader, item, f"observations[{i}]") for i, item in enumerate(items))
     names = [o.name for o in observations]
     if len(set(names)) != len(names):
         raise ContractError(f"{source}: observations: names must differ, got {', '.join(names)}")
     model_hz = reader.number(table["model_hz"], "model_hz", above=0.0)
-    action = _action(reader, table["action"])
+    action = parse_action(reader, table["action"])
     mirrored = reader.flag(table.get("mirrored", False), "mirrored")
     images = parse_images(reader, table.get("images") or [], names)
     shared = {o.topic for o in observations} & {i.topic for i in images}
@@ -272,9 +190,9 @@ def parse_contract(data: Any, source: str = "contract", folder: Path | None = No
         motor_hz=reader.number(table.get("motor_hz", max(100.0, model_hz)), "motor_hz", above=0.0),
         observations=observations,
         action=action,
-        safety=_safety(reader, table.get("safety") or {}),
-        reward=_reward(reader, table.get("reward") or {}),
-        costs=_costs(reader, table.get("costs") or {}, action.size),
+        safety=parse_safety(reader, table.get("safety") or {}),
+        reward=parse_reward(reader, table.get("reward") or {}),
+        costs=parse_costs(reader, table.get("costs") or {}, action.size),
         calibration=parse_calibrations(reader, table.get("calibration") or {}, folder),
         episode_s=reader.number(table.get("episode_s", 10.0), "episode_s", above=0.0),
         mirrored=mirrored,
@@ -288,127 +206,6 @@ def _require_centred(reader: FieldReader, observations: tuple[Observation, ...],
             raise reader.fail(f"observations[{i}].mean", "must be 0 for a mirrored robot")
     if any(low != -high for low, high in zip(action.low, action.high, strict=True)):
         raise reader.fail("action.low", "must be minus action.high for a mirrored robot")
-
-
-def _observation(reader: FieldReader, data: Any, where: str) -> Observation:
-    table = reader.table(data, where, Observation, required=("name", "topic", "field", "names"))
-    names = reader.names(table["names"], f"{where}.names")
-    size = len(names)
-    encoding = reader.texts(table.get("encoding", "linear"), f"{where}.encoding", size, ENCODINGS)
-    scale = reader.numbers(table.get("scale", 1.0), f"{where}.scale", size, above=0.0)
-    return Observation(
-        name=reader.text(table["name"], f"{where}.name"),
-        topic=reader.text(table["topic"], f"{where}.topic"),
-        field=reader.choice(table["field"], f"{where}.field", FIELDS),
-        names=names,
-        unit=reader.texts(table.get("unit", ""), f"{where}.unit", size),
-        encoding=encoding,
-        mean=reader.numbers(table.get("mean", 0.0), f"{where}.mean", size),
-        scale=scale,
-        rate_hz=reader.number(table.get("rate_hz", 0.0), f"{where}.rate_hz", at_least=0.0),
-        delay_s=reader.number(table.get("delay_s", 0.0), f"{where}.delay_s", at_least=0.0),
-        stale_s=reader.number(table.get("stale_s", 0.2), f"{where}.stale_s", above=0.0),
-        anchored=reader.flag(table.get("anchored", False), f"{where}.anchored"),
-    )
-
-
-def _action(reader: FieldReader, data: Any) -> Action:
-    table = reader.table(data, "action", Action, required=("names", "mode", "low", "high"))
-    names = reader.names(table["names"], "action.names")
-    size = len(names)
-    low = reader.numbers(table["low"], "action.low", size)
-    high = reader.numbers(table["high"], "action.high", size)
-    limit_low = reader.numbers(table.get("limit_low") or low, "action.limit_low", size)
-    limit_high = reader.numbers(table.get("limit_high") or high, "action.limit_high", size)
-    for i, name in enumerate(names):
-        if not low[i] < high[i]:
-            raise ContractError(f"{reader.source}: action.low: {low[i]} of {name} must be below action.high {high[i]}")
-        if not low[i] <= limit_low[i] < limit_high[i] <= high[i]:
-            raise ContractError(
-                f"{reader.source}: action.limit_low/limit_high: {limit_low[i]}..{limit_high[i]} of {name} must lie "
-                f"within low..high {low[i]}..{high[i]}; limits may only be tightened"
-            )
-    bounds = {
-        name: reader.numbers(table[name], f"action.{name}", size, above=0.0)
-        for name in ("rate", "jerk")
-        if table.get(name) not in (None, [], ())
-    }
-    field_name = reader.text(table.get("field", ""), "action.field")
-    return Action(
-        names=names,
-        mode=reader.choice(table["mode"], "action.mode", MODES),
-        unit=reader.texts(table.get("unit", ""), "action.unit", size),
-        low=low,
-        high=high,
-        topic=reader.text(table.get("topic", "applied"), "action.topic"),
-        field=reader.choice(field_name, "action.field", FIELDS) if field_name else "",
-        delay_s=reader.number(table.get("delay_s", 0.0), "action.delay_s", at_least=0.0),
-        limit_low=limit_low,
-        limit_high=limit_high,
-        **bounds,
-    )
-
-
-def _safety(reader: FieldReader, data: Any) -> Safety:
-    table = reader.table(data, "safety", Safety)
-    defaults = Safety()
-    position = {}
-    for joint, bounds in reader.mapping(table.get("position") or {}, "safety.position").items():
-        low, high = reader.numbers(bounds, f"safety.position.{joint}", 2)
-        if not low < high:
-            raise ContractError(f"{reader.source}: safety.position.{joint}: {low} must be below {high}")
-        position[joint] = (low, high)
-    velocity = {
-        joint: reader.number(value, f"safety.velocity.{joint}", above=0.0)
-        for joint, value in reader.mapping(table.get("velocity") or {}, "safety.velocity").items()
-    }
-    times = {
-        name: reader.number(table.get(name, getattr(defaults, name)), f"safety.{name}", above=0.0)
-        for name in ("plan_stale_s", "joint_stale_s", "hold_s")
-    }
-    return Safety(
-        position=position,
-        velocity=velocity,
-        hold_effort=reader.numbers(table.get("hold_effort") or (), "safety.hold_effort"),
-        damping=reader.numbers(table.get("damping") or (), "safety.damping"),
-        voltage=_voltage(reader, table.get("voltage") or ()),
-        **times,
-    )
-
-
-def _voltage(reader: FieldReader, data: Any) -> tuple[float, ...]:
-    bounds = reader.numbers(data, "safety.voltage", at_least=0.0)
-    if bounds and not (len(bounds) == 2 and bounds[0] < bounds[1]):
-        raise reader.fail("safety.voltage", f"must be [lowest, highest] in V, got {short(list(bounds))}")
-    return bounds
-
-
-def _reward(reader: FieldReader, data: Any) -> Reward:
-    table = reader.table(data, "reward", Reward)
-    function = reader.text(table.get("function", ""), "reward.function")
-    if function and function.count(":") != 1:
-        raise ContractError(f"{reader.source}: reward.function: {function!r} must read package.module:function")
-    return Reward(topic=reader.text(table.get("topic", "reward"), "reward.topic"), function=function)
-
-
-def _costs(reader: FieldReader, data: Any, size: int) -> Costs:
-    table = reader.table(data, "costs", Costs)
-    weights = {
-        name: reader.numbers(table[name], f"costs.{name}", size, at_least=0.0)
-        for name in ("action", "change")
-        if table.get(name) not in (None, [], ())
-    }
-    functions = reader.mapping(table.get("functions") or {}, "costs.functions")
-    for name in functions:
-        if name.count(":") != 1:
-            raise ContractError(f"{reader.source}: costs.functions: {name!r} must read package.module:function")
-    return Costs(
-        disagreement=reader.number(table.get("disagreement", 0.0), "costs.disagreement", at_least=0.0),
-        functions={
-            name: reader.number(weight, f"costs.functions.{name}", above=0.0) for name, weight in functions.items()
-        },
-        **weights,
-    )
 
 
 def tighten(contract: Contract, low: tuple[float, ...], high: tuple[float, ...]) -> Contract:

@@ -22,7 +22,7 @@ from robot_wm.backend import Float32, Model
 from robot_wm.bags.align import Episode, Options, align, measurements
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.bags.series import Series
-from robot_wm.contract import Observation
+from robot_wm.contract_observations import Observation
 from robot_wm.errors import BagError, ContractError
 from robot_wm.messages import FloatArray
 from robot_wm.timebase import NS_PER_S, Grid

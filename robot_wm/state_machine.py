@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from robot_wm.contract import Safety
+from robot_wm.contract_safety import Safety
 from robot_wm.timebase import NS_PER_S
 
 KEPT = 256  # transitions remembered

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_wm.contract import Observation
+from robot_wm.contract_observations import Observation
 from robot_wm.messages import FloatArray
 
 LEAST, MOST = -1.0, 4.0  # of one score: what a good correction takes back, and what a single outlier adds

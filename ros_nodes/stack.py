@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from robot_wm.contract import Action
+from robot_wm.contract_action import Action
 from ros_nodes.processes import Command
 
 PLANT = "plant"

@@ -23,7 +23,8 @@ from robot_wm.bags.episodes import Span, cut_gaps, cut_idle, event_spans
 from robot_wm.bags.image_series import ImageSeries, delays, nearest, read_images
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.bags.series import Policy, Series
-from robot_wm.contract import Contract, Observation
+from robot_wm.contract import Contract
+from robot_wm.contract_observations import Observation
 from robot_wm.errors import BagError, ContractError
 from robot_wm.images import Pixels
 from robot_wm.messages import Event, FloatArray

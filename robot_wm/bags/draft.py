@@ -12,7 +12,8 @@ from robot_wm.bags.align_report import describe_stream
 from robot_wm.bags.reader import Bag, Topic
 from robot_wm.bags.series import Policy, Series
 from robot_wm.bags.types import JOINT_STATE, TENSOR
-from robot_wm.contract import MODES, Contract, parse_contract
+from robot_wm.contract import Contract, parse_contract
+from robot_wm.contract_action import MODES
 from robot_wm.errors import BagError
 from robot_wm.messages import FloatArray
 from robot_wm.timebase import NS_PER_S

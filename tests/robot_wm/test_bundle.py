@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from robot_wm.bundle import GRAPHS, Manifest, PlannerDefaults, add_metrics, load_bundle, write_bundle
-from robot_wm.contract import Costs, parse_contract
+from robot_wm.contract import parse_contract
+from robot_wm.contract_objective import Costs
 from robot_wm.errors import BundleError, ContractError
 
 

@@ -2,7 +2,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from robot_wm.contract import Safety
+from robot_wm.contract_safety import Safety
 from robot_wm.state_machine import Conditions, State, StateMachine
 from robot_wm.timebase import NS_PER_S
 

@@ -16,7 +16,7 @@ import os
 
 import yaml
 
-from robot_wm.contract import Action
+from robot_wm.contract_action import Action
 from robot_wm.errors import RunError
 from ros_nodes import processes
 from ros_nodes.launcher import Fault, parse_fault
