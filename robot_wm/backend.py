@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ PROVIDERS = {  # the name a user types → ONNX Runtime's name, in order of pref
 
 ON_GPU = ("tensorrt", "cuda")
 BOUND = ("propose", "refine")  # graphs of fixed sizes, run by one thread
+
+log = logging.getLogger(__name__)
 
 
 def choose_provider(wanted: str = "auto") -> str:
@@ -100,23 +103,29 @@ class Session:
         Raises:
             BackendError: a wrong name or shape, an image that is no bytes, or a non-finite output (named).
         """
+        bound = self._binding
+        feed = self._feed(inputs) if bound is None else inputs
+        try:
+            if bound is None:
+                results = dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
+            else:
+                results = bound.run(feed)
+        except Exception as error:
+            raise BackendError(f"{self.path.name}: {_first_line(error)}") from error
+        if bound is None or not bound.finite:
+            for name, value in results.items():
+                if not np.isfinite(value).all():
+                    raise BackendError(f"{self.path.name}: output {name!r} is not finite")
+        return results
+
+    def _feed(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feed = {}
         for name, value in inputs.items():
             image = name in self.images
             if image and value.dtype != np.uint8:
                 raise BackendError(f"{self.path.name}: input {name!r} takes bytes (uint8), not {value.dtype}")
             feed[name] = np.asarray(value, np.uint8 if image else np.float32, order="C")
-        try:
-            if self._binding is None:
-                results = dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
-            else:
-                results = self._binding.run(feed)
-        except Exception as error:
-            raise BackendError(f"{self.path.name}: {_first_line(error)}") from error
-        for name, value in results.items():
-            if not np.isfinite(value).all():
-                raise BackendError(f"{self.path.name}: output {name!r} is not finite")
-        return results
+        return feed
 
 
 @dataclass(frozen=True)
@@ -246,8 +255,8 @@ def _opened(
             binding = Binding(session, "cuda")
             binding.capture()
             return session, binding, True
-        except Exception:  # noqa: BLE001 - of no documented type; what is wrong with the graph itself is said below
-            pass
+        except Exception as error:  # noqa: BLE001 - of no documented type; what is wrong with the graph is said below
+            log.warning("%s: not replayed as one CUDA graph, so slower: %s", path, _first_line(error))
     session = ort.InferenceSession(path, options, providers=_with_fallback(provider, threads))
     given = session.get_providers()[0]
     device = "cuda" if given in {PROVIDERS[name] for name in ON_GPU} else "cpu"

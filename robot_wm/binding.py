@@ -37,8 +37,13 @@ class Binding:
         """Run on zeros, so that a GPU records its kernels now and not in the first plan."""
         self._session.run_with_iobinding(self._bound)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all outputs of the last run are: one look at the block costs less than one at each."""
+        return bool(np.isfinite(self._outputs.fetched).all())
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-        """Every input by name → every output by name; the arrays returned are the caller's.
+        """Every input by name, in any type that float32 takes → every output by name; the arrays returned are the caller's.
 
         Raises:
             ValueError: an input is missing, unknown or of another shape.
@@ -72,6 +77,7 @@ class _Block:
         self._memory = None if device == "cpu" else ort.OrtValue.ortvalue_from_numpy(self._host, device, 0)
         self._base = self._host.ctypes.data if self._memory is None else self._memory.data_ptr()
         self.views = self._cut(self._host)
+        self.fetched = self._host
 
     def address(self, name: str) -> int:
         return self._base + int(self._places[name][0].start) * self._host.itemsize
@@ -82,8 +88,9 @@ class _Block:
             self._memory.update_inplace(self._host)
 
     def fetch(self) -> dict[str, Float32]:
-        """What is on the device now, by name."""
-        return self._cut(self._host.copy() if self._memory is None else self._memory.numpy())
+        """What is on the device now, by name: cut from `fetched`, a copy of the whole."""
+        self.fetched = self._host.copy() if self._memory is None else self._memory.numpy()
+        return self._cut(self.fetched)
 
     def _cut(self, block: Float32) -> dict[str, Float32]:
         return {name: block[place].reshape(shape) for name, (place, shape) in self._places.items()}

@@ -73,6 +73,25 @@ def test_an_output_that_is_not_finite_is_refused_as_without(tmp_path):
         Session(graph(tmp_path), "cpu", bound=True).run(x=X * np.inf, offset=np.float32(0))
 
 
+def test_a_graph_that_cannot_be_captured_is_opened_without(tmp_path, monkeypatch, caplog):
+    asked = []
+
+    def opened(path, options, providers, enable_fallback=1):
+        asked.append([options for _, options in providers])
+        if providers[0][1].get("enable_cuda_graph") == "1":
+            raise RuntimeError("an operator runs elsewhere")
+        return session
+
+    session = ort.InferenceSession(str(graph(tmp_path)), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr("robot_wm.backend.ort.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("robot_wm.backend.ort.InferenceSession", opened)
+    found = Session(tmp_path / "graph.onnx", "auto", bound=True)
+    assert [options[0]["enable_cuda_graph"] for options in asked] == ["1", "0"]
+    assert not found.captured
+    assert "graph.onnx: not replayed as one CUDA graph, so slower: an operator runs elsewhere" in caplog.text
+    np.testing.assert_array_equal(found.run(x=X, offset=np.float32(0))["double"], 2 * X)
+
+
 @pytest.mark.parametrize(("rows", "kind"), [("N", onnx.TensorProto.FLOAT), (3, onnx.TensorProto.DOUBLE)])
 def test_only_single_precision_of_fixed_shape_can_be_bound(tmp_path, rows, kind):
     with pytest.raises(ValueError, match=r"'x' is tensor.*: only float32 of fixed shape can be bound"):
