@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from robot_wm.binding import Binding
 from robot_wm.bundle import GRAPHS, Bundle, PlannerDefaults, graphs_for, image_graph
 from robot_wm.errors import BackendError
 from robot_wm.images import Pixels
@@ -25,6 +27,11 @@ PROVIDERS = {  # the name a user types → ONNX Runtime's name, in order of pref
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+
+ON_GPU = ("tensorrt", "cuda")
+BOUND = ("propose", "refine")  # graphs of fixed sizes, run by one thread
+
+log = logging.getLogger(__name__)
 
 
 def choose_provider(wanted: str = "auto") -> str:
@@ -50,9 +57,18 @@ class Session:
     """One graph on one execution provider; `provider` is what ONNX Runtime really gave."""
 
     def __init__(
-        self, path: Path | str, provider: str = "auto", threads: int = 1, sizes: Mapping[str, int] | None = None
+        self,
+        path: Path | str,
+        provider: str = "auto",
+        threads: int = 1,
+        sizes: Mapping[str, int] | None = None,
+        bound: bool = False,
     ) -> None:
         """Load `path`; `sizes` fixes free dimensions by name, which lets the provider plan its memory and kernels.
+
+        Args:
+            bound: bind inputs and outputs once (robot_wm/binding.py), which needs every size fixed; a GPU then replays its
+                kernels as one CUDA graph. For one thread at a time.
 
         Raises:
             BackendError: the file is no usable graph, or the provider cannot be had.
@@ -68,7 +84,7 @@ class Session:
         # A spinning worker would take the core that the motor loop needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=_with_fallback(wanted, threads))
+            self._session, self._binding, self.captured = _opened(str(path), options, wanted, threads, bound)
         except Exception as error:  # ONNX Runtime raises its own, undocumented types
             raise BackendError(f"{path}: ONNX Runtime cannot load the graph: {_first_line(error)}") from error
         names = {full: name for name, full in PROVIDERS.items()}
@@ -87,20 +103,29 @@ class Session:
         Raises:
             BackendError: a wrong name or shape, an image that is no bytes, or a non-finite output (named).
         """
+        bound = self._binding
+        feed = self._feed(inputs) if bound is None else inputs
+        try:
+            if bound is None:
+                results = dict(zip(self.outputs, self._session.run(self.outputs, feed), strict=True))
+            else:
+                results = bound.run(feed)
+        except Exception as error:
+            raise BackendError(f"{self.path.name}: {_first_line(error)}") from error
+        if bound is None or not bound.finite:
+            for name, value in results.items():
+                if not np.isfinite(value).all():
+                    raise BackendError(f"{self.path.name}: output {name!r} is not finite")
+        return results
+
+    def _feed(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feed = {}
         for name, value in inputs.items():
             image = name in self.images
             if image and value.dtype != np.uint8:
                 raise BackendError(f"{self.path.name}: input {name!r} takes bytes (uint8), not {value.dtype}")
             feed[name] = np.asarray(value, np.uint8 if image else np.float32, order="C")
-        try:
-            results = self._session.run(self.outputs, feed)
-        except Exception as error:
-            raise BackendError(f"{self.path.name}: {_first_line(error)}") from error
-        for name, value in zip(self.outputs, results, strict=True):
-            if not np.isfinite(value).all():
-                raise BackendError(f"{self.path.name}: output {name!r} is not finite")
-        return dict(zip(self.outputs, results, strict=True))
+        return feed
 
 
 @dataclass(frozen=True)
@@ -154,7 +179,7 @@ class Model:
     def _open(self, name: str) -> Session:
         threads = self._threads[name in ("propose", "refine")]
         sizes = {"S": self.budget.samples} if name == "refine" else None
-        session = Session(self.bundle.graph(name), self._wanted, threads, sizes)
+        session = Session(self.bundle.graph(name), self._wanted, threads, sizes, bound=name in BOUND)
         if name == "refine" and "jerk" not in session.inputs:
             raise BackendError(
                 f"{session.path}: was exported before plans had a jerk bound; `robot-wm export` makes a new one"
@@ -219,18 +244,40 @@ def with_samples(planner: PlannerDefaults, samples: int) -> PlannerDefaults:
     return replace(planner, samples=samples, elites=max(1, round(planner.elites * samples / planner.samples)))
 
 
-def _with_fallback(provider: str, threads: int) -> list[tuple[str, dict[str, str]]]:
+def _opened(
+    path: str, options: ort.SessionOptions, provider: str, threads: int, bound: bool
+) -> tuple[ort.InferenceSession, Binding | None, bool]:
+    """A session, its binding, and whether a GPU replays it as one CUDA graph: not where an operator has to run elsewhere."""
+    if bound and provider in ON_GPU:
+        providers = _with_fallback(provider, threads, captured=True)
+        try:
+            session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+            binding = Binding(session, "cuda")
+            binding.capture()
+            return session, binding, True
+        except Exception as error:  # noqa: BLE001 - of no documented type; what is wrong with the graph is said below
+            log.warning("%s: not replayed as one CUDA graph, so slower: %s", path, _first_line(error))
+    session = ort.InferenceSession(path, options, providers=_with_fallback(provider, threads))
+    given = session.get_providers()[0]
+    device = "cuda" if given in {PROVIDERS[name] for name in ON_GPU} else "cpu"
+    unbound = not bound or given == PROVIDERS["openvino"]  # not measured there
+    return session, None if unbound else Binding(session, device), False
+
+
+def _with_fallback(provider: str, threads: int, captured: bool = False) -> list[tuple[str, dict[str, str]]]:
     """TensorRT hands single operators to CUDA, and everything to the CPU where it must."""
     order = list(PROVIDERS)
     chain = [provider] if provider in ("cpu", "openvino") else order[order.index(provider) : 2]
     available = ort.get_available_providers()
     names = [name for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
-    return [(PROVIDERS[name], _settings(name, threads)) for name in names]
+    return [(PROVIDERS[name], _settings(name, threads, captured and name == provider)) for name in names]
 
 
-def _settings(provider: str, threads: int) -> dict[str, str]:
+def _settings(provider: str, threads: int, captured: bool) -> dict[str, str]:
     if provider == "tensorrt":
-        return _engine_cache()
+        return _engine_cache() | {"trt_cuda_graph_enable": str(int(captured))}
+    if provider == "cuda":
+        return {"use_tf32": "1", "enable_cuda_graph": str(int(captured))}
     if provider == "openvino":  # has threads of its own, and takes a lower precision unasked where the machine has one
         return {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
     return {}
