@@ -36,12 +36,18 @@ def draw_outage(longest: float, chance: float, instants: int, batch: int, genera
     return (~(struck & (at >= first) & (at < first + length))).float()
 
 
-def arrived(age: Tensor, late: Tensor, shown: Tensor) -> Tensor:
-    """1 where a measurement with this age (T, B, M) is there at the last of T instants; 0 for images that come `late` (B, I)
-    [model steps] after their capture and are still on their way then, or that were never taken: `shown` (T, B, I) is 0."""
+def arrived(age: Tensor, since: int, late: Tensor) -> Tensor:
+    """1 where a measurement of the instant `since` model steps ago, with this age (N, M), is there; 0 for images that come `late`
+    (N, I) after their capture and are still on their way."""
     images = late.shape[-1]
-    since = torch.arange(len(age) - 1, -1, -1, device=age.device).reshape(-1, 1, 1) + age[..., -images:]
-    return torch.cat([torch.ones_like(age[..., :-images]), (since >= late) * shown], dim=-1)
+    there = since + age[..., -images:] >= late
+    return torch.cat([torch.ones_like(age[..., :-images]), there.float()], dim=-1)
+
+
+def hide(mask: Tensor, shown: Tensor) -> Tensor:
+    """The mask (T, B, M) without images that were never taken: `shown` (T, B, I) is 0."""
+    images = shown.shape[-1]
+    return torch.cat([mask[..., :-images], mask[..., -images:] * shown], dim=-1)
 
 
 def see(model: WorldModel, images: Sequence[Tensor], shifts: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:

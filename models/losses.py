@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.anchors import RATE_S, Anchors
 from models.elbo import ElboConfig, LatentNoise, draw_latent_noise, elbo_terms
-from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, see
+from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, hide, see
 from models.networks import DROPOUT, cross_entropy, expectation
 from models.rssm import Rssm
 from models.world_model import WorldModel
@@ -30,7 +30,7 @@ class LossConfig:
     burn_in: int = (
         1  # filtered instants before the rollout starts, gradients included (ours: the posterior is recurrent)
     )
-    lead: int = 0  # ours: windows may begin so many instants before their episode, when nothing is measured yet
+    early: bool = False  # ours: windows may begin up to `burn_in` before their episode, when nothing is measured yet
     starts: int = 1  # ours: so many consecutive instants after the burn-in each start a rollout
     rho: float = 0.5  # weight of step k is rho ** k
     consistency: float = 20.0
@@ -63,6 +63,16 @@ class LossConfig:
     def with_posteriors(self) -> bool:
         """Whether the losses ask for the posteriors of the open-loop instants."""
         return self.with_reward or self.consistency > 0.0
+
+    @property
+    def lead(self) -> int:
+        """Instants before its episode at which a window may begin."""
+        return self.burn_in if self.early else 0
+
+    @property
+    def latest(self) -> int:
+        """Instants before a start from which an image may still be on its way; a stamp is half a step from its instant at most."""
+        return max((math.ceil(max(delays) + 0.5) for delays in self.late), default=0)
 
     @property
     def length(self) -> int:
@@ -167,44 +177,37 @@ def roll_out(
     """Filter as the runtime does from the prior `start` (B, L) on (default: the initial latent), predict `horizon` steps open loop
     from every start, and filter on without gradient.
 
-    Where there are images, the rollouts start from what the filter knows at that moment, the newest images being still on their
+    Where there are images, each rollout starts from what the filter knows at that moment, the newest images being still on their
     way and perhaps none for a while; the posteriors are those of a filter that sees all of them, in time.
     """
     first, count = config.burn_in, config.burn_in + config.starts
     kept = sequence.mask[:count] * noise.keep
-    mask = kept
+    begin = model.initial_latent.expand(kept.shape[1], -1) if start is None else start
     if noise.late is not None and noise.shown is not None:
-        mask = kept * arrived(sequence.age[:count], noise.late, noise.shown)
-    views = see(model, sequence.images, noise.shifts, mask)
-    embedding = model.join(model.encode(sequence.observation[:count], mask, sequence.age[:count]), views, mask)
-    initial = model.initial_latent.expand(mask.shape[1], -1)
-    begin = initial if start is None else start
-    filtered = [model.posterior(begin, embedding[0], mask[0])]
-    priors = []
-    for t in range(1, count):
-        prior = model.prior(filtered[-1], sequence.action[t - 1])
-        if config.lead:  # an episode begins where nothing is known
-            prior = torch.where(sequence.begins[t].unsqueeze(-1) > 0, initial, prior)
-        priors.append(prior.detach())
-        if t == first:
-            prior = torch.where(noise.cold, initial, prior)
-        filtered.append(model.posterior(prior, embedding[t], mask[t]))
+        shown = hide(kept, noise.shown)
+        views = see(model, sequence.images, noise.shifts, shown)
+        known, priors = late_posteriors(model, config, sequence, noise, shown, views, begin)
+    else:
+        views, shown = [], kept
+        filtered, priors = follow(model, config, sequence, noise, kept, views, begin)
+        known = torch.cat(filtered[first:])
     ahead = from_starts(config, sequence)
-    latents = [torch.cat(filtered[first:])]
+    latents = [known]
     for k in range(config.horizon):
         latents.append(model.prior(latents[-1], ahead.action[k]))
     if not config.with_posteriors:
+        priors = [prior.detach() for prior in priors]
         return Rollout(torch.stack(latents), torch.empty(0), ahead, torch.stack(priors) if priors else torch.empty(0))
     with torch.no_grad():
-        if model.images:
+        if views:
             every, extra = torch.cat([kept, sequence.mask[count:]]), sequence.mask.clone()
-            extra[:count] = kept - mask
+            extra[:count] -= shown
             later_views = see(model, sequence.images, noise.shifts, extra)
             for earlier, view in zip(views, later_views, strict=True):
                 view[:count] += earlier
-            filtered, priors = filter_all(model, config, sequence, noise, every, later_views, begin)
+            filtered, priors = follow(model, config, sequence, noise, every, later_views, begin)
         else:
-            mask, prior = sequence.mask[count:], latents[1][-len(initial) :].detach()
+            mask, prior = sequence.mask[count:], latents[1][-kept.shape[1] :]
             embedding = model.encode(sequence.observation[count:], mask, sequence.age[count:])
             for k in range(config.horizon):
                 priors.append(prior)
@@ -212,10 +215,10 @@ def roll_out(
                 if k + 1 < config.horizon:
                     prior = model.prior(filtered[-1], sequence.action[count + k])
         later = [torch.cat(filtered[first + k : first + k + config.starts]) for k in range(1, config.horizon + 1)]
-    return Rollout(torch.stack(latents), torch.stack(later), ahead, torch.stack(priors))
+    return Rollout(torch.stack(latents), torch.stack(later), ahead, torch.stack(priors).detach())
 
 
-def filter_all(
+def follow(
     model: WorldModel,
     config: LossConfig,
     sequence: Sequence,
@@ -224,19 +227,64 @@ def filter_all(
     views: list[Tensor],
     begin: Tensor,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Posteriors, each (B, L), of all T instants from the prior `begin` on, and the priors of all but the first, given all that the
-    mask (T, B, M) says; `views` (T, B, E_i) as `see` gives them."""
-    embedding = model.join(model.encode(sequence.observation, mask, sequence.age), views, mask)
+    """Posteriors, each (B, L), of the first T instants from the prior `begin` on, and the priors of all of them but the first,
+    given all that the mask (T, B, M) says; `views` (at least T, B, E_i) as `see` gives them."""
+    count = len(mask)
+    state = model.encode(sequence.observation[:count], mask, sequence.age[:count])
+    embedding = model.join(state, [view[:count] for view in views], mask)
     filtered, priors = [model.posterior(begin, embedding[0], mask[0])], []
-    for t in range(1, len(mask)):
+    for t in range(1, count):
         prior = model.prior(filtered[-1], sequence.action[t - 1])
-        if config.lead:
-            prior = torch.where(sequence.begins[t].unsqueeze(-1) > 0, model.initial_latent, prior)
+        if config.early:
+            prior = restart(model, sequence.begins[t], prior)
         priors.append(prior)
         if t == config.burn_in:
             prior = torch.where(noise.cold, model.initial_latent, prior)
         filtered.append(model.posterior(prior, embedding[t], mask[t]))
     return filtered, priors
+
+
+def late_posteriors(
+    model: WorldModel,
+    config: LossConfig,
+    sequence: Sequence,
+    noise: Noise,
+    mask: Tensor,
+    views: list[Tensor],
+    begin: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """What the filter knows at each start, (starts * B, L), start by start, and the priors on the way; arguments as of `follow`.
+
+    Up to `latest` instants before a start every image has arrived by then. From there each start has a mask of its own.
+    """
+    assert noise.late is not None
+    back, starts = config.latest, config.starts
+    filtered, priors = follow(model, config, sequence, noise, mask[: len(mask) - back], views, begin)
+    first = config.burn_in - back
+    latent = torch.cat(filtered[first:])
+    late, cold = noise.late.repeat(starts, 1), noise.cold.repeat(starts, 1)
+
+    def of_starts(rows: Tensor, t: int) -> Tensor:
+        """Rows (starts * B, ...) of the instant that is `t` for the first start, one later for the next, and so on."""
+        return rows[t : t + starts].flatten(0, 1)
+
+    for t in range(first + 1, config.burn_in + 1):
+        age = of_starts(sequence.age, t)
+        seen = of_starts(mask, t) * arrived(age, config.burn_in - t, late)
+        state = model.encode(of_starts(sequence.observation, t), seen, age)
+        embedding = model.join(state, [of_starts(view, t) for view in views], seen)
+        prior = model.prior(latent, of_starts(sequence.action, t - 1))
+        if config.early:
+            prior = restart(model, of_starts(sequence.begins, t), prior)
+        if t == config.burn_in:
+            prior = torch.where(cold, model.initial_latent, prior)
+        latent = model.posterior(prior, embedding, seen)
+    return latent, priors
+
+
+def restart(model: WorldModel, begins: Tensor, prior: Tensor) -> Tensor:
+    """The prior (N, L), or the initial latent where an episode `begins` (N,): nothing was known before."""
+    return torch.where(begins.unsqueeze(-1) > 0, model.initial_latent, prior)
 
 
 def from_starts(config: LossConfig, sequence: Sequence) -> Sequence:
@@ -302,7 +350,8 @@ def compute_losses(
         terms["value"] = config.value * (ahead * cross_entropy(values, targets)).mean()
         policy, scale = policy_loss(model, config, sequence, noise, latents.detach(), scale)
         terms["policy"] = (here * policy).mean()
-    probed = slice(0, max(1, latents.shape[1] // 4))  # the probe is cheap to learn: a quarter of the batch is enough
+    # The probe is cheap to learn: a quarter of the batch is enough.
+    probed = slice(None, None, 4) if config.starts > 1 else slice(0, max(1, latents.shape[1] // 4))
     features = model.features(sequence.target[:, probed])
     errors = (model.readout_features(latents[:, probed]) - features).square().mean(-1)
     terms["probe"] = config.probe * (sequence.valid[:, probed] * errors).mean()

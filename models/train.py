@@ -86,12 +86,10 @@ def config_for(
         remember=not contract.mirrored,  # a latent of one side is none of the other
     )
     if contract.images:
-        late, outage = (
-            delays_for(contract, delays),
-            tuple(contract.model_hz * image.outage_s for image in contract.images),
-        )
+        late = delays_for(contract, delays)
+        outage = tuple(contract.model_hz * image.outage_s for image in contract.images)
         burn_in = burn_in_for(contract, late) + math.ceil(max(outage))
-        loss = replace(loss, late=late, outage=outage, burn_in=burn_in, lead=burn_in, starts=SEEING_STARTS)
+        loss = replace(loss, late=late, outage=outage, burn_in=burn_in, early=True, starts=SEEING_STARTS)
     if issubclass(FAMILIES[family], Rssm):
         loss = replace(loss, consistency=0.0, elbo=ElboConfig())
     if learns_motion_alone(contract, family):
@@ -112,7 +110,7 @@ def delays_for(contract: Contract, measured: Ordered[Ordered[float]] = ()) -> tu
 
 def burn_in_for(contract: Contract, late: Ordered[Ordered[float]]) -> int:
     """Instants to filter first, so that an image has arrived by the start of the rollout, however late they come."""
-    periods = (contract.model_hz / image.rate_hz if image.rate_hz else 1.0 for image in contract.images)
+    periods = (max(1.0, contract.model_hz / image.rate_hz) if image.rate_hz else 1.0 for image in contract.images)
     return max(math.ceil(max(delays) + period) for delays, period in zip(late, periods, strict=True))
 
 
@@ -394,7 +392,7 @@ def _facts(config: TrainConfig) -> dict[str, Any]:
     if config.loss.elbo is None:
         del facts["loss"]["elbo"]
     if not config.loss.late:
-        for name in ("late", "shift", "outage", "hidden", "lead"):
+        for name in ("late", "shift", "outage", "hidden", "early"):
             del facts["loss"][name]
     return facts
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, encode_all, encode_few
+from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, encode_all, encode_few, hide
 from models.losses import draw_noise, roll_out
 from models.train import Trainer, burn_in_for, config_for, delays_for, draw_sequence
 from robot_wm.errors import RunError
@@ -21,7 +21,7 @@ def generator(seed=0):
 def make(batch=6, **changes):
     """Contract: 20 Hz, an image every second step, 0.1 s late: two steps."""
     model, contract = seeing_model(), seeing_contract()
-    usual = {"drop": 0.0, "cold": 0.0, "shift": 0.0, "lead": 0, "starts": 1}
+    usual = {"drop": 0.0, "cold": 0.0, "shift": 0.0, "early": False, "starts": 1}
     config = replace(config_for(contract, **(usual | changes)), batch=batch)
     sequence = draw_sequence(SeeingWindows(episodes=4), np.random.default_rng(0), config)
     return model, config.loss, sequence, draw_noise(model, config.loss, batch, generator())
@@ -77,14 +77,30 @@ def test_a_dropped_image_is_missing_before_and_after():
 
 
 def test_what_is_late_is_told_from_its_age():
-    age = torch.zeros(4, 1, 2)
-    age[:, 0, 1] = torch.tensor([0.0, -0.5, 0.5, 0.4])
-    shown = torch.ones(4, 1, 1)
-    there = arrived(age, torch.tensor([[1.5]]), shown)
-    assert there[:, 0, 0].tolist() == [1.0] * 4
-    assert there[:, 0, 1].tolist() == [1.0, 1.0, 1.0, 0.0]  # 3, 1.5, 1.5 and 0.4 steps since the capture
-    shown[1] = 0.0
-    assert arrived(age, torch.tensor([[1.5]]), shown)[:, 0, 1].tolist() == [1.0, 0.0, 1.0, 0.0]
+    age = torch.zeros(4, 2)
+    age[:, 1] = torch.tensor([0.0, -0.5, 0.5, 0.4])
+    there = [arrived(age[i : i + 1], since, torch.tensor([[1.5]]))[0] for i, since in enumerate((3, 2, 1, 0))]
+    assert [t[0].item() for t in there] == [1.0] * 4
+    assert [t[1].item() for t in there] == [1.0, 1.0, 1.0, 0.0]  # 3, 1.5, 1.5 and 0.4 steps since the capture
+
+
+def test_what_was_never_taken_is_hidden():
+    shown = torch.tensor([[[1.0]], [[0.0]]])
+    assert hide(torch.ones(2, 1, 3), shown).tolist() == [[[1.0, 1.0, 1.0]], [[1.0, 1.0, 0.0]]]
+
+
+def test_every_start_of_a_window_knows_what_has_arrived_by_then():
+    model, many, sequence, noise = make(starts=3)
+    rollout = roll_out(model, many, sequence, noise)
+    for i in range(3):
+        one = replace(many, starts=1, burn_in=many.burn_in + i)
+        window = noise._replace(keep=noise.keep[: one.burn_in + 1], shown=noise.shown[: one.burn_in + 1])
+        alone = roll_out(model, one, sequence, window)
+        rows = slice(6 * i, 6 * i + 6)
+        assert torch.allclose(rollout.latents[:, rows], alone.latents, atol=1e-5)
+        assert torch.allclose(rollout.posteriors[:, rows], alone.posteriors, atol=1e-5)
+        known = by_hand(model, sequence, one.burn_in, last=one.burn_in)
+        assert torch.allclose(rollout.latents[0, rows], known, atol=1e-5)
 
 
 def test_a_rollout_may_start_after_a_time_without_images_that_its_targets_have():
@@ -108,7 +124,7 @@ def test_outages_strike_their_share_and_last_no_longer_than_the_longest():
 
 
 def test_a_window_that_begins_before_its_episode_filters_from_the_first_row_on():
-    model, loss, sequence, noise = make(batch=200, lead=4)
+    model, loss, sequence, noise = make(batch=200, early=True)
     begins = sequence.begins.argmax(0)
     late = [b for b in range(200) if sequence.begins[:, b].any() and 0 < begins[b] < loss.burn_in]
     assert late
@@ -202,7 +218,7 @@ def test_a_checkpoint_tells_how_late_images_were(tmp_path):
         Trainer(seeing_model(contract), SeeingWindows(episodes=2), replace(c, batch=4)) for c in (expected, late)
     ]
     trainers[0].save(tmp_path / "checkpoint.pt")
-    with pytest.raises(RunError, match=r"loss.burn_in: 4 != 8; loss.lead: 4 != 8; loss.late: \(\(2.0,\),\) != "):
+    with pytest.raises(RunError, match=r"loss.burn_in: 4 != 8; loss.late: \(\(2.0,\),\) != "):
         trainers[1].load(tmp_path / "checkpoint.pt")
     trainers[0].load(tmp_path / "checkpoint.pt")
 
@@ -210,7 +226,7 @@ def test_a_checkpoint_tells_how_late_images_were(tmp_path):
 def test_a_checkpoint_of_a_robot_without_images_says_nothing_of_them(tmp_path):
     trainer = Trainer(seeing_model(pendulum_contract()), PendulumWindows(episodes=2), config_for(pendulum_contract()))
     trainer.save(tmp_path / "checkpoint.pt")
-    assert not {"late", "shift", "outage", "hidden", "lead"} & set(
+    assert not {"late", "shift", "outage", "hidden", "early"} & set(
         torch.load(tmp_path / "checkpoint.pt")["config"]["loss"]
     )
 
