@@ -18,7 +18,13 @@ def train(
     family: Annotated[str, typer.Option(help="tdmpc2, rssm-gaussian or rssm-categorical.")] = "tdmpc2",
     steps: Annotated[int, typer.Option(help="Updates; 0: until the minutes are over, or 20000.", min=0)] = 0,
     minutes: Annotated[float, typer.Option(help="Time to train [min]; 0: until the steps are done.", min=0.0)] = 0.0,
-    decay: Annotated[bool, typer.Option("--decay", help="Let the learning rate fall to zero over --steps.")] = False,
+    decay: Annotated[
+        bool,
+        typer.Option(
+            "--decay",
+            help="Let the learning rate fall to 1 % over --steps (to resume such a run, give the same --steps).",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, windows and noise.")] = 0,
     batch: Annotated[int, typer.Option(help="Windows per update; 0: the usual number.", min=0)] = 0,
     overshooting: Annotated[

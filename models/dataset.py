@@ -33,7 +33,7 @@ QUANTILES = 21  # of an image's delays, evenly spaced from the shortest to the l
 @dataclass(frozen=True)
 class Batch:
     """Windows of `length` rows; float32 (but for images), views into one buffer. Rows behind an episode's end repeat its last, rows
-    before its start repeat its first; with valid 0, and before the start nothing measured.
+    before its start repeat its first with mask 0; both have valid 0.
 
     Row t holds the observation at instant t, and the action and reward of the step from t to t + 1.
     """

@@ -90,7 +90,7 @@ class Sequence(NamedTuple):
     reward: Tensor  # (T, B) of the step that starts at the instant
     target: Tensor  # (T, B, O) observation interpolated at the instant
     terminal: Tensor  # (T, B) 1 where the instant is a terminal state
-    valid: Tensor  # (T, B) 0 after the end of the episode
+    valid: Tensor  # (T, B) 0 before the start and after the end of the episode
     begins: Tensor  # (T, B) 1 at the first instant of an episode
     rows: Tensor  # (T, B) int64, which row of the data
     images: tuple[Tensor, ...] = ()  # each (T, B, H, W, C) uint8; last, for only the filter sees them

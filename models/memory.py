@@ -24,6 +24,7 @@ class PriorMemory:
         self._places = BYTES // (2 * len(initial))
         # One place more, for what is not to be kept. NumPy takes memory as it is written.
         self._rows = torch.from_numpy(np.full(self._places + 1, NOTHING, np.int64)).to(initial.device)
+        self._order = torch.from_numpy(np.zeros(self._places + 1, np.int64)).to(initial.device)
         self._priors = torch.from_numpy(np.zeros((self._places + 1, len(initial)), np.float16)).to(initial.device)
 
     def recall(self, rows: Tensor) -> Tensor:
@@ -35,14 +36,14 @@ class PriorMemory:
     def keep(self, rows: Tensor, priors: Tensor, valid: Tensor) -> None:
         """Remember `priors` (T, B, L) at `rows` (T, B) where `valid` (T, B) is not zero."""
         places = torch.where(valid > 0, rows % self._places, self._places).flatten()
-        self._write(self._rows, places, rows.flatten())
-        self._write(self._priors, places, priors.flatten(0, 1).half())
-
-    def _write(self, table: Tensor, places: Tensor, values: Tensor) -> None:
-        if table.is_cuda:
-            table[places] = values
-        else:  # the last of several equal places wins, every time
-            table.numpy()[places.numpy()] = values.numpy()
+        order = torch.arange(len(places), device=places.device)
+        self._order[places] = -1
+        self._order.scatter_reduce_(
+            0, places, order, "amax"
+        )  # windows overlap: the last of equal places wins, every time
+        newest = self._order[places]
+        self._rows[places] = rows.flatten()[newest]
+        self._priors[places] = priors.flatten(0, 1).half()[newest]
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that is remembered."""

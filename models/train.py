@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -180,24 +181,31 @@ class Trainer:
         gpu = self._device.type == "cuda"
         self._feed = Feed(self._draw, ahead=gpu)
         self._drawn: Drawn | None = None  # for the newest update
-        self._compute = Captured(self._learn, self._device) if gpu else self._learn
         self._names: list[str] = []
+        self._compute: Callable[[Sequence, Noise], tuple[Tensor, ...]]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Have updates computed; on a GPU as a graph, which holds on to the tensors that there are when it is captured."""
+        gpu = self._device.type == "cuda"
+        self._compute = Captured(self._learn, self._device) if gpu else self._learn
 
     def update(self, count: int = 1) -> dict[str, float]:
         """Make `count` updates; returns the mean of each loss term and gradient norm over them.
 
         Raises:
-            RunError: a loss term or a gradient is not finite; it names the term and the step.
+            RunError: a loss term or a gradient is not finite; it names the first and its step.
         """
-        total: Tensor | None = None
+        rows = []
         with kernels(self.config.fused):
             for _ in range(count):
-                figures = self._update()
-                total = figures.clone() if total is None else total + figures
-        if total is None:
+                rows.append(self._update().clone())
+        if not rows:
             return {}
-        self._require_finite(total)
-        return dict(zip(self._names, (total / count).tolist(), strict=True)) | {"scale": float(self._scale)}
+        figures = torch.stack(rows).cpu()
+        for row, step in zip(figures, range(self.step - count, self.step), strict=True):
+            self._require_finite(row, step)  # a GPU was not waited for
+        return dict(zip(self._names, figures.mean(0).tolist(), strict=True)) | {"scale": float(self._scale)}
 
     def _update(self) -> Tensor:
         self._drawn = drawn = self._feed.next()
@@ -222,8 +230,8 @@ class Trainer:
         terms, scale, priors = compute_losses(self.model, config, sequence, noise, self._scale, start)
         self._names = [*terms, *(f"gradient_{name}" for name in CLIPPED)]
         values = torch.stack(list(terms.values()))
-        if not values.is_cuda:  # a GPU is not waited for: the next sum tells
-            self._require_finite(values.detach())
+        if not values.is_cuda:  # nothing is learned from it
+            self._require_finite(values.detach(), self.step)
         values.sum().backward()  # type: ignore[no-untyped-call]
         norms = self._optimiser.step()
         self._scale.copy_(scale)
@@ -231,12 +239,12 @@ class Trainer:
             self._memory.keep(sequence.rows[1:], priors, sequence.valid[1:])
         return (torch.cat([values.detach(), norms]),)
 
-    def _require_finite(self, values: Tensor) -> None:
+    def _require_finite(self, values: Tensor, step: int) -> None:
         if not torch.isfinite(values.sum()):
             figures = zip(self._names, values.tolist(), strict=False)  # the gradients may not be known yet
             bad = [name for name, value in figures if not np.isfinite(value)]
             raise RunError(
-                f"training step {self.step}: the {' and '.join(bad)} loss is not finite; check the bags and the "
+                f"training step {step}: the {' and '.join(bad)} loss is not finite; check the bags and the "
                 "contract's scale for extreme numbers, or resume from an earlier checkpoint"
             )
 
@@ -294,6 +302,7 @@ class Trainer:
         self._rng.bit_generator.state = state["rng"]
         self._generator.set_state(state["generator"])
         self.step = state["step"]
+        self._prepare()
         notes: dict[str, Any] = state["notes"]
         return notes
 

@@ -50,7 +50,7 @@ class TrainJob:
     name: str = ""
     runs: Path = Path("runs")
     device: str = "cpu"  # or cuda
-    decay: bool = False  # let the learning rate fall to zero over `steps`
+    decay: bool = False  # let the learning rate fall along a cosine over `steps`
     samples: int = PlannerDefaults.samples  # the bundle's planning budget: per refinement ...
     refinements: int = PlannerDefaults.refinements  # ... and refinements per plan
 

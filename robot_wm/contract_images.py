@@ -24,7 +24,9 @@ class ImageObservation:
     rate_hz: float = 0.0  # expected rate of the topic; 0: unknown
     delay_s: float = 0.0  # expected delay from capture to arrival; training expects it where no bag has measured it
     stale_s: float = 0.5  # older than this: posterior_node warns that it is missing
-    delay_range_s: tuple[float, ...] = ()  # shortest and longest delay to train for; empty: as the bags measured it
+    delay_range_s: tuple[
+        float, ...
+    ] = ()  # shortest and longest delay to train for, whatever bags measured; empty: that
     outage_s: float = 0.0  # longest time without an image to train for
 
 
@@ -50,7 +52,7 @@ def _image(reader: FieldReader, data: Any, where: str) -> ImageObservation:
         shape=_shape(reader, table["shape"], f"{where}.shape"),
         rate_hz=reader.number(table.get("rate_hz", 0.0), f"{where}.rate_hz", at_least=0.0),
         delay_s=reader.number(table.get("delay_s", 0.0), f"{where}.delay_s", at_least=0.0),
-        delay_range_s=_range(reader, table.get("delay_range_s") or (), f"{where}.delay_range_s"),
+        delay_range_s=_range(reader, table.get("delay_range_s", ()), f"{where}.delay_range_s"),
         outage_s=reader.number(table.get("outage_s", 0.0), f"{where}.outage_s", at_least=0.0),
         stale_s=reader.number(table.get("stale_s", ImageObservation.stale_s), f"{where}.stale_s", above=0.0),
     )

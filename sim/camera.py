@@ -23,6 +23,7 @@ def open_renderer(model: Any, height: int, width: int) -> Any:
     Raises:
         RunError: this machine has no OpenGL that can draw without a display.
     """
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # of a software renderer, read at its start: it would take every core
     import mujoco
 
     model.vis.quality.shadowsize = SHADOW_MAP

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,9 @@ from robot_wm.search import search_named
 from sim.agents import Agent
 from sim.demonstrator import driver
 from sim.disturbance import Disturbance
-from sim.evaluate import episode_bag
+from sim.evaluate import episode_bag, require_cameras
 from sim.exploration import Exploring, HeldActions
+from sim.jobs import side_by_side
 from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
 
@@ -36,7 +34,7 @@ class Recipe:
     planner: str = "mppi"  # robot_wm/search.py
     refinements: int | None = None  # per plan; None: the manifest's budget
     seconds: float = 0.0  # of an episode; 0: the task's
-    disturbance: Disturbance | None = None
+    disturbance: Disturbance = field(default_factory=Disturbance)
 
 
 @dataclass(frozen=True)
@@ -64,21 +62,16 @@ def collect(
     Raises:
         BagError: a bag of that name exists.
         ContractError: the bundle was made neither for the task nor for its sibling.
-        RunError: no such task, or nothing can be drawn.
+        RunError: no such task, nothing can be drawn, or images shall be disturbed where there are none.
     """
     bags = [out / f"episode_{index:04d}" for index in range(episodes)]
     for bag in bags:
         if bag.exists():
             raise BagError(f"{bag}: exists already; a bag is never written over, choose another --out")
     began = time.monotonic()
-    with ProcessPoolExecutor(min(jobs, episodes), mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(play, recipe, bag, seed + index) for index, bag in enumerate(bags)]
-        try:
-            for future in as_completed(futures):
-                report(future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
-    played = [future.result() for future in futures]
+    require_cameras(make_task(recipe.task).contract, recipe.disturbance)
+    seeds = range(seed, seed + episodes)
+    played = side_by_side(partial(_play_one, recipe), list(zip(bags, seeds, strict=True)), min(jobs, episodes), report)
     return {
         "task": recipe.task,
         "bundle_id": None if recipe.bundle is None else load_bundle(recipe.bundle).bundle_id,
@@ -92,6 +85,10 @@ def collect(
         "seconds": time.monotonic() - began,
         "bags": [one.bag for one in played],
     }
+
+
+def _play_one(recipe: Recipe, episode: tuple[Path, int]) -> Played:
+    return play(recipe, *episode)
 
 
 def play(recipe: Recipe, bag: Path, seed: int) -> Played:
@@ -108,10 +105,9 @@ def play(recipe: Recipe, bag: Path, seed: int) -> Played:
 @cache
 def _stage(recipe: Recipe) -> tuple[Task, Agent]:
     """Who plays where, once per process."""
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # of a software renderer: it would take every core
     task = make_task(recipe.task)
     if recipe.seconds:
-        task.length = min(task.length, round(recipe.seconds / task.control_dt))
+        task.length = min(task.length, max(1, round(recipe.seconds / task.control_dt)))
     if recipe.bundle is None:
         return task, HeldActions(task.contract)
     driving = driver(task, load_bundle(recipe.bundle), search_named(recipe.planner), recipe.refinements)

@@ -67,7 +67,7 @@ def evaluate(
     plain = make_task(task_name)
     task = plain if fault is None else cast(Task, FaultyTask(plain, fault))
     task.contract.require_same(bundle.contract, f"bundle {bundle.path}")
-    _require_cameras(task.contract, disturbance)
+    require_cameras(task.contract, disturbance)
     known_delay = disturbance.actuation_delay_s if compensate else 0.0
     contract = with_actuation_delay(task.contract, known_delay)
     model = Model(bundle, provider, threads=threads, samples=samples)
@@ -121,7 +121,7 @@ def summarise(results: list[EpisodeResult]) -> dict[str, Any]:
     }
 
 
-def _require_cameras(contract: Contract, disturbance: Disturbance) -> None:
+def require_cameras(contract: Contract, disturbance: Disturbance) -> None:
     """Raises RunError where images shall be disturbed that there are not."""
     d = disturbance
     if not contract.images and (d.image_delay_s is not None or d.image_jitter_s or d.image_dropout or d.occlude_s):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from threading import Event as Flag
 from threading import Thread
@@ -36,7 +35,6 @@ class PlantCamera:
         if not scene.contract.images:
             raise RunError(f"task {task or contract.name} has no camera")
         scene.contract.require_same(contract, f"task {task or contract.name}")
-        os.environ.setdefault("LP_NUM_THREADS", "1")  # of a software renderer: it would take every core
         self.counts: Counter[str] = Counter()
         self._scene = cast("SeeingTask", scene)
         self._clock = clock or MonotonicClock()

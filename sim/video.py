@@ -39,9 +39,8 @@ def film(bag: Path | str, path: Path | str, task: str = "", seed: int | None = N
     command = [sys.executable, "-m", "sim.video", str(bag), str(path)]
     command += ["--task", task] if task else []
     command += ["--seed", str(seed)] if seed is not None else []
-    environment = {"LP_NUM_THREADS": "1", **os.environ}
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return f"no video: rendering took longer than {TIMEOUT_S:g} s"
     if result.returncode == 0:
