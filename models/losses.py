@@ -45,6 +45,7 @@ class LossConfig:
     entropy: float = 1e-4
     behaviour_cloning: float = 0.0  # TD3+BC (arXiv 2106.06860): keeps the policy, hence the TD targets, inside the data
     discount: float = 0.99
+    trace: float = 0.0  # ours: share of the recorded rewards in what follows a step; 0: one step, as TD-MPC2
     drop: float = 0.1  # chance that an instant's observations, and that one observation of several, is missing
     cold: float = 0.1  # chance that the filter starts anew at the last burn-in instant
     remember: bool = True  # windows start from the prior that was left at their first row (models/memory.py)
@@ -304,12 +305,39 @@ def mirror(sequence: Sequence, sign: Tensor) -> Sequence:
 
 
 def td_target(model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, posteriors: Tensor) -> Tensor:
-    """r + discount * min of two target heads at the next posterior, under the policy's action: (H, B)."""
+    """r + discount * min of two target heads at the next posterior, under the policy's action: (H, N).
+
+    With a `trace`, what follows the next posterior is that value only in part, and as far as the window reaches the recorded
+    rewards: the return of TD(lambda) (Sutton and Barto, 2nd edition, section 12.1).
+    """
     with torch.no_grad():
-        action = model.policy(posteriors, noise.target).action
-        value = expectation(model.target_values(posteriors, action, noise.target_heads)).amin(0)
-        alive = 1.0 - sequence.terminal[1:]
-        return sequence.reward[:-1] + config.discount * alive * value
+        if not config.trace:
+            alive = 1.0 - sequence.terminal[1:]
+            return sequence.reward[:-1] + config.discount * alive * least_value(model, noise, posteriors, noise.target)
+        starts = config.starts
+        value = least_value(model, noise, *(in_order(part, starts) for part in (posteriors, noise.target)))
+        reward, terminal, valid = (
+            in_order(part, starts) for part in (sequence.reward[:-1], sequence.terminal[1:], sequence.valid[1:])
+        )
+        targets = [torch.empty(0)] * len(value)
+        following = value[-1]
+        for i in reversed(range(len(value))):
+            targets[i] = reward[i] + config.discount * (1.0 - terminal[i]) * following
+            if i:  # from the instant before the step on
+                following = value[i - 1] + config.trace * valid[i] * (targets[i] - value[i - 1])
+        return torch.stack([torch.cat(targets[k : k + starts]) for k in range(config.horizon)])
+
+
+def least_value(model: WorldModel, noise: Noise, latents: Tensor, drawn: Tensor) -> Tensor:
+    """The smaller value (...) of two target heads at latents (..., L) under the policy's action, drawn by (..., A)."""
+    action = model.policy(latents, drawn).action
+    return expectation(model.target_values(latents, action, noise.target_heads)).amin(0)
+
+
+def in_order(rows: Tensor, starts: int) -> Tensor:
+    """What (H, starts * B, ...) says of the instants after the first start, each of them once: (starts + H - 1, B, ...)."""
+    every = rows[0].unflatten(0, (starts, -1))
+    return torch.cat([every, rows[1:, -every.shape[1] :]])
 
 
 def compute_losses(

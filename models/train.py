@@ -35,8 +35,9 @@ from robot_wm.errors import BundleError, RunError
 BURN_IN_S, STARTS_S, AHEAD_S = 0.2, 0.16, 0.24
 DECAY = 3_000  # updates
 STANDARDISED = 4096  # instants from which the normalisation of the inputs is taken
-# Windows with images are long, for these may be late or missing: few of them, and rollouts from several instants of each.
-SEEING_BATCH, SEEING_STARTS = 64, 8
+# Windows with images are long, for these may be late or missing: few of them, and rollouts from many instants of each. That far
+# the recorded rewards are there, too: values learned from them need fewer updates, which are dear here.
+SEEING_BATCH, SEEING_STARTS, SEEING_TRACE = 32, 16, 0.9
 PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 
@@ -90,7 +91,9 @@ def config_for(
         late = delays_for(contract, delays)
         outage = tuple(contract.model_hz * image.outage_s for image in contract.images)
         burn_in = burn_in_for(contract, late) + math.ceil(max(outage))
-        loss = replace(loss, late=late, outage=outage, burn_in=burn_in, early=True, starts=SEEING_STARTS)
+        loss = replace(
+            loss, late=late, outage=outage, burn_in=burn_in, early=True, starts=SEEING_STARTS, trace=SEEING_TRACE
+        )
     if issubclass(FAMILIES[family], Rssm):
         loss = replace(loss, consistency=0.0, elbo=ElboConfig())
     if learns_motion_alone(contract, family):
@@ -401,7 +404,7 @@ def _facts(config: TrainConfig) -> dict[str, Any]:
     if config.loss.elbo is None:
         del facts["loss"]["elbo"]
     if not config.loss.late:
-        for name in ("late", "shift", "outage", "hidden", "early"):
+        for name in ("late", "shift", "outage", "hidden", "early", "trace"):
             del facts["loss"][name]
     return facts
 

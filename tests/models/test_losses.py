@@ -151,3 +151,33 @@ def test_percentile_range_is_that_of_numpy() -> None:
     values = torch.randn(77)
     low, high = np.percentile(values.numpy(), [5, 95])
     assert percentile_range(values).item() == pytest.approx(high - low, rel=1e-5)
+
+
+def test_traced_targets_are_the_returns_of_the_recorded_rewards_as_far_as_the_window_reaches():
+    config = replace(config_for(pendulum_contract(), starts=4, trace=0.8), batch=5)
+    model, sequence, noise = make(config)
+    sequence = sequence._replace(terminal=(torch.rand_like(sequence.terminal) > 0.8).float())
+    rollout = roll_out(model, config.loss, sequence, noise)
+    found = td_target(model, config.loss, rollout.sequence, noise, rollout.posteriors)
+    once = replace(config.loss, trace=0.0)
+    plain = td_target(model, once, rollout.sequence, noise, rollout.posteriors)
+    assert found.shape == plain.shape == (3, 20)
+    assert torch.allclose(found[2, 15:], plain[2, 15:], atol=1e-6)  # the window's last step
+    first, gamma = config.loss.burn_in, config.loss.discount
+
+    def target(t, b):  # of the step from the window's instant t
+        k, start = (0, t - first) if t - first < 4 else (t - first - 3, 3)
+        reward, alive = sequence.reward[t, b], 1.0 - sequence.terminal[t + 1, b]
+        value = (plain[k, 5 * start + b] - reward) / gamma if alive else torch.tensor(0.0)
+        if t - first == 5:  # the last
+            return reward + gamma * alive * value
+        return reward + gamma * alive * (0.2 * value + 0.8 * target(t + 1, b))
+
+    for b in range(5):
+        for start in range(4):
+            for k in range(3):
+                assert found[k, 5 * start + b].item() == pytest.approx(target(first + start + k, b).item(), abs=1e-4), (
+                    k,
+                    start,
+                    b,
+                )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eager_reference import EagerTrainer
+from models.feed import Feed
 from models.optimiser import AVERAGED, falling
 from models.train import TrainConfig, Trainer, config_for, discount_for
 from models.world_model import WorldModel
@@ -31,13 +32,19 @@ def test_training_learns_the_pendulum() -> None:
     assert after["consistency"] < 0.2 * before["consistency"]
 
 
-def test_resuming_continues_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ahead", [False, True]
+)  # drawing ahead is for a GPU; a checkpoint must not skip what was drawn
+def test_resuming_continues_bit_for_bit(ahead: bool, tmp_path: Path) -> None:
     unbroken = make()
+    unbroken._feed = Feed(unbroken._draw, ahead)
     unbroken.update(3)
     unbroken.save(tmp_path / "checkpoint.pt", {"bags": ["abc"]})
     expected = unbroken.update(3)
     resumed = make(seed=5)
     resumed.config = unbroken.config
+    resumed._feed = Feed(resumed._draw, ahead)
+    resumed.update(1)
     assert resumed.load(tmp_path / "checkpoint.pt") == {"bags": ["abc"]}
     assert resumed.step == 3
     assert resumed.update(3) == expected
@@ -154,6 +161,30 @@ def test_the_average_survives_a_resumption(tmp_path: Path) -> None:
     with trainer.averaged(), resumed.averaged():
         for ours, theirs in zip(resumed.model.parameters(), trainer.model.parameters(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_says_nothing_of_the_device() -> None:
+    optimiser = make()._optimiser
+    on_cpu = optimiser.state_dict()["adam"]["param_groups"]
+    for group in optimiser._adam.param_groups:  # as on a GPU
+        group["lr"], group["capturable"] = torch.tensor(group["lr"], dtype=torch.float64), True
+    assert optimiser.state_dict()["adam"]["param_groups"] == on_cpu
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_the_same_model_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    def on(device: str) -> Trainer:
+        torch.manual_seed(0)
+        model = WorldModel(pendulum_contract(), "nano").to(device)
+        return Trainer(model, PendulumWindows(), replace(config_for(pendulum_contract()), batch=32))
+
+    gpu, cpu = on("cuda"), on("cpu")
+    for _ in range(3):  # the second is captured, the third replayed
+        assert gpu.update(3) == pytest.approx(cpu.update(3), rel=1e-2)
+    gpu.save(tmp_path / "checkpoint.pt")
+    cpu.load(tmp_path / "checkpoint.pt")
+    gpu.load(tmp_path / "checkpoint.pt")
+    assert gpu.update(5) == pytest.approx(cpu.update(5), rel=1e-2)
 
 
 def test_inputs_are_standardised_by_the_data() -> None:
