@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from sim.exploration import Exploring, HeldActions
 from sim.jobs import side_by_side
 from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
+
+UNFINISHED = ".unfinished"  # folder of the bags that are being written
 
 
 @dataclass(frozen=True)
@@ -55,28 +59,33 @@ def collect(
     seed: int,
     jobs: int = 1,
     report: Callable[[Played], None] = lambda played: None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Play `episodes` with seeds `seed`, `seed + 1`, ... in `jobs` processes into the bags `out/episode_0000`, ... and return
-    the figures. Equal seeds give equal bags, however many processes. `report` gets each episode as it is done.
+    the figures. Equal seeds give equal bags, however many processes. `report` gets each episode as it is done. With `resume` bags
+    that are there are left as they are; a bag has its name only once it is whole.
 
     Raises:
         BagError: a bag of that name exists.
         ContractError: the bundle was made neither for the task nor for its sibling.
         RunError: no such task, nothing can be drawn, or images shall be disturbed where there are none.
     """
-    bags = [out / f"episode_{index:04d}" for index in range(episodes)]
-    for bag in bags:
-        if bag.exists():
-            raise BagError(f"{bag}: exists already; a bag is never written over, choose another --out")
+    wanted = [(out / f"episode_{index:04d}", seed + index) for index in range(episodes)]
+    left = [(bag, own) for bag, own in wanted if not bag.exists()]
+    if len(left) < episodes and not resume:
+        bag = next(bag for bag, _ in wanted if bag.exists())
+        raise BagError(f"{bag}: exists already; go on there with --resume, or choose another --out")
+    if not left:
+        raise BagError(f"{out}: all {episodes} episodes are there already")
     began = time.monotonic()
     require_cameras(make_task(recipe.task).contract, recipe.disturbance)
-    seeds = range(seed, seed + episodes)
-    played = side_by_side(partial(_play_one, recipe), list(zip(bags, seeds, strict=True)), min(jobs, episodes), report)
+    played = side_by_side(partial(_play_one, recipe), left, min(jobs, len(left)), report)
+    shutil.rmtree(out / UNFINISHED)
     return {
         "task": recipe.task,
         "bundle_id": None if recipe.bundle is None else load_bundle(recipe.bundle).bundle_id,
         "seed": seed,
-        "episodes": episodes,
+        "episodes": len(played),
         "return_mean": float(np.mean([one.score for one in played])),
         "returns": [one.score for one in played],
         "frames": sum(one.frames for one in played),
@@ -94,8 +103,11 @@ def _play_one(recipe: Recipe, episode: tuple[Path, int]) -> Played:
 def play(recipe: Recipe, bag: Path, seed: int) -> Played:
     """Play one episode into `bag`; raises as `collect`."""
     task, agent = _stage(recipe)
-    with episode_bag(bag, task.contract) as writer:
+    unfinished = bag.parent / UNFINISHED / bag.name
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with episode_bag(unfinished, task.contract) as writer:
         result = run_episode(task, agent, seed, recipe.disturbance, writer)
+    os.rename(unfinished, bag)
     counts = writer.counts
     images = sum(counts.get(f"/{item.topic}", 0) for item in task.contract.images)
     size = sum(file.stat().st_size for file in bag.iterdir())

@@ -141,6 +141,7 @@ def collect(
         float, typer.Option(help="Standard deviation of the images' delay, whose mean is the contract's [ms].", min=0)
     ] = 0.0,
     image_dropout: Annotated[float, typer.Option(help="Chance that an image never arrives.", min=0, max=1)] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave episodes that are in --out as they are.")] = False,
     json_: Json = False,
 ) -> None:
     """Record exploring episodes, one bag each, to train from: a bundle drives, with noise, and sometimes has to recover.
@@ -160,7 +161,7 @@ def collect(
         def show(played: Played) -> None:
             bar.update(line, advance=1, description=f"return {played.score:.0f}")
 
-        figures = collect_episodes(recipe, out, episodes, seed, jobs, show)
+        figures = collect_episodes(recipe, out, episodes, seed, jobs, show, resume)
     emit(figures, json_, title=f"collect {task}")
 
 

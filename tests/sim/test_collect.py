@@ -8,7 +8,7 @@ import pytest
 
 from camera_task import camera_task
 from robot_wm.bags.align import align
-from robot_wm.errors import BagError, ContractError
+from robot_wm.errors import BagError, ContractError, RunError
 from sim.collect import Recipe, collect, play
 from sim.commands import collect as command
 from sim.disturbance import Disturbance
@@ -66,6 +66,23 @@ def test_no_bag_is_written_over(tmp_path):
     with pytest.raises(BagError, match="episode_0001: exists already; .* another --out"):
         collect(SHORT, tmp_path, 2, 0)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_interrupted_collection_goes_on_where_it_stopped(tmp_path):
+    recipe = Recipe("cartpole_swingup", None, seconds=0.1)
+    whole = play(recipe, tmp_path / "episode_0000", 3)
+    (tmp_path / ".unfinished" / "episode_0001").mkdir()  # of a worker that was killed
+    before = {file.name: file.stat().st_mtime_ns for file in whole.bag.iterdir()}
+    assert collect(recipe, tmp_path, 2, 3, resume=True)["bags"] == [tmp_path / "episode_0001"]
+    assert {file.name: file.stat().st_mtime_ns for file in whole.bag.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["episode_0000", "episode_0001"]
+    with pytest.raises(BagError, match="all 2 episodes are there already"):
+        collect(recipe, tmp_path, 2, 3, resume=True)
+
+
+def test_images_of_a_robot_without_a_camera_cannot_be_late(tmp_path):
+    with pytest.raises(RunError, match="cartpole_swingup has no camera to delay"):
+        collect(Recipe("cartpole_swingup", None, disturbance=LATE), tmp_path, 1, 0)
 
 
 def test_the_command_prints_its_figures(tmp_path, capsys):
