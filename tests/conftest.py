@@ -4,6 +4,7 @@ that depend on what the machine does in time alone."""
 import contextlib
 import fcntl
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,10 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before anything imports mujoco, which then chooses how to draw
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # started in the background of a shell; our children would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in every worker
 ROBOTS = "tests/system/"
 LOCK, QUEUE = (Path(tempfile.gettempdir(), f"robot_wm-tests-{SESSION}.{name}") for name in ("lock", "queue"))
