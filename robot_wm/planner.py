@@ -7,7 +7,7 @@ recorded run replays to the same plans.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,7 +111,8 @@ class Planner:
         noise = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, carry.index]))
         before = self._before(previous)
         mean, source = self._warm_start(carry, start)
-        std = self.search.begin(self._shape, self.budget, carry.spread if source == "shifted" else 0.0)
+        search = replace(self.search, around_policy=0.0) if explore else self.search  # data has to go farther
+        std = search.begin(self._shape, self.budget, carry.spread if source == "shifted" else 0.0)
         z = np.asarray(latent.values, np.float32)[None]
         value, disagreement, done, costs = 0.0, 0.0, 0, carry.costs
         reach = len(mean) if searched is None else min(searched, len(mean))
@@ -119,7 +120,11 @@ class Planner:
         tail = self._policy_rollout(z)[reach:] if 0 < reach < len(mean) else mean[:0]
         weights = self._weights | {"disagreement_cost": self._weights["disagreement_cost"] + np.float32(doubt)}
         if refines and limit > 0 and self._fits(deadline, costs, done):
-            proposals = self.model.propose(z, noise.standard_normal((self.budget.proposals, *self._shape), np.float32))
+            drawn = noise.standard_normal((self.budget.proposals, *self._shape), np.float32)
+            drawn[0] = 0.0
+            proposals = self.model.propose(z, drawn)
+            if search.around_policy:
+                mean = proposals[0].copy()
             while done < limit and self._fits(deadline, costs, done):
                 tick = self.clock.now()
                 mean, std = _held(mean, tail, tail), _held(std, tail, 0.0 * tail)

@@ -26,11 +26,14 @@ class Search:
     keep_best: bool = False  # the best sample so far competes again in the next refinement
     momentum: float = 0.0  # how much of the old mean stays
     keep_spread: float = 0.0  # begin with so many times the last plan's final spread; 0: with the bundle's std_max
+    # Ours: begin at the policy prior's rollout with this standard deviation, normalised; 0: at the last plan, shifted, as TD-MPC2.
+    # Far from both, plans are scored by values that nothing has tested, and one that waits can look better than one that goes.
+    around_policy: float = 0.5
     refines: bool = True
 
     def begin(self, shape: tuple[int, int], budget: PlannerDefaults, spread: float) -> Float32:
         """The first standard deviation (H, A), after a plan whose final `spread` was this (0: there is none)."""
-        std = budget.std_max
+        std = min(self.around_policy, budget.std_max) if self.around_policy else budget.std_max
         if self.keep_spread and spread:
             std = min(max(self.keep_spread * spread, budget.std_min), budget.std_max)
         return np.full(shape, std, np.float32)
@@ -56,6 +59,7 @@ class PredictiveSampling(Search):
     """The best of the samples around the plan, itself one of them, becomes the plan (arXiv 2212.00541); the spread stays."""
 
     name: str = "sampling"
+    around_policy: float = 0.0
     spread: float = 0.3  # standard deviation, normalised
 
     def begin(self, shape: tuple[int, int], budget: PlannerDefaults, spread: float) -> Float32:
@@ -71,9 +75,8 @@ class PredictiveSampling(Search):
 
 SEARCHES: dict[str, Callable[[], Search]] = {
     "mppi": Search,
-    "cem": lambda: Search(
-        "cem", temperature=0.0
-    ),  # cross-entropy method: all elites count alike (PlaNet, arXiv 1811.04551)
+    # Cross-entropy method: all elites count alike (PlaNet, arXiv 1811.04551).
+    "cem": lambda: Search("cem", temperature=0.0, around_policy=0.0),
     "sampling": PredictiveSampling,
     "policy": lambda: Search("policy", refines=False),  # the policy prior's own rollout
 }

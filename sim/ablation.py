@@ -18,10 +18,11 @@ from sim.jobs import side_by_side
 REFERENCE = "reference"  # TD-MPC2's planner in plain PyTorch (models/reference_planning.py)
 VARIATIONS: dict[str, Search] = {
     "mppi": Search(),
+    "last_plan": Search(around_policy=0.0),
     "correlated": Search(correlation=0.7),
     "keep_best": Search(keep_best=True),
     "momentum": Search(momentum=0.2),
-    "keep_spread": Search(keep_spread=2.0),
+    "keep_spread": Search(keep_spread=2.0, around_policy=0.0),
     "cem": search_named("cem"),
     "sampling": PredictiveSampling(),
     "policy": search_named("policy"),

@@ -224,7 +224,7 @@ def bench_planner_ablation(
     variations: Annotated[
         str,
         typer.Option(
-            help="Of mppi, correlated, keep_best, momentum, keep_spread, cem, sampling, policy, reference; empty: all."
+            help="Of mppi, last_plan, correlated, keep_best, momentum, keep_spread, cem, sampling, policy, reference; empty: all."
         ),
     ] = "",
     episodes: Annotated[int, typer.Option(help="Episodes each, on equal seeds.", min=2)] = 20,

@@ -12,6 +12,7 @@ from robot_wm.bounds import Bounds
 from robot_wm.errors import BundleError
 from robot_wm.messages import Latent
 from robot_wm.planner import Carry, Planner
+from robot_wm.search import Search
 from robot_wm.timebase import VirtualClock
 from target_model import BUDGET, TargetModel
 
@@ -154,9 +155,6 @@ def test_warming_up_measures_a_refinement():
     assert planner.model.calls == 10 and BUDGET.refinements == 6
 
 
-# What falling trust asks of a plan
-
-
 class TwoMinds(TargetModel):
     """A policy that wants -0.8 where refining finds the target; keeps the weight of the disagreement."""
 
@@ -169,10 +167,28 @@ class TwoMinds(TargetModel):
         return super().refine(**inputs)
 
 
+def test_a_plan_begins_around_the_policy_and_one_that_explores_around_the_last_plan():
+    class Asked(TwoMinds):
+        def refine(self, mean, std, **inputs):
+            self.begins = getattr(self, "begins", (mean.copy(), std.copy()))
+            return super().refine(mean=mean, std=std, **inputs)
+
+    last = Carry(1, 0, np.full((3, 1), 0.4, np.float32))
+    for explore, first_mean, first_std in ((False, -0.8, 0.5), (True, 0.4, BUDGET.std_max)):
+        model = Asked()
+        Planner(slider_contract(), model).plan(last, LATENT, 0, explore=explore)
+        mean, std = model.begins
+        np.testing.assert_allclose(mean, first_mean, atol=1e-6)
+        np.testing.assert_allclose(std, first_std, atol=1e-6)
+
+
+# What falling trust asks of a plan
+
+
 def doubting(contract=None):
     clock = VirtualClock()
     model = TwoMinds(clock=clock)
-    return Planner(contract or slider_contract(), model, 0, clock), model
+    return Planner(contract or slider_contract(), model, 0, clock, Search(around_policy=0.0)), model
 
 
 @pytest.mark.parametrize("searched", [1, 2])

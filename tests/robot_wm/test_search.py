@@ -97,10 +97,10 @@ def test_a_plan_with_momentum_obeys_rate_and_jerk():
 
 
 def test_a_kept_spread_begins_where_the_last_plan_ended_within_bounds():
-    rule = Search(keep_spread=1.5)
+    rule = Search(keep_spread=1.5, around_policy=0.0)
     assert (rule.begin(SHAPE, BUDGET, 0.4) == np.float32(0.6)).all()
     assert (rule.begin(SHAPE, BUDGET, 0.01) == np.float32(0.1)).all()
-    assert (rule.begin(SHAPE, BUDGET, 0.0) == 2.0).all() and (Search().begin(SHAPE, BUDGET, 0.4) == 2.0).all()
+    assert (rule.begin(SHAPE, BUDGET, 0.0) == 2.0).all() and (Search().begin(SHAPE, BUDGET, 0.4) == 0.5).all()
     _, carry, plan = plan_with(rule)
     assert carry.spread == plan.stats.spread > 0
     assert plan_with(rule, carry, refinements=0)[1].spread == carry.spread
