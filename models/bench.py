@@ -29,6 +29,7 @@ from robot_wm.timebase import NS_PER_S
 PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::addmm_", "aten::baddbmm", "aten::baddbmm_")
 HZ, MINUTES = 50.0, 5.0
 PROFILED = 20  # updates
+TOGETHER = 10  # updates, as training asks for them: the next batch is drawn meanwhile
 
 
 def reward(observation: NDArray[np.float64], action: NDArray[np.float64], contract: Contract) -> NDArray[np.float64]:
@@ -76,7 +77,7 @@ def measure(size: str, batch: int, threads: int, seconds: float) -> dict[str, An
 
 
 class _Rate:
-    """Times of single updates [s]; the median is robust against what else runs."""
+    """Times of an update [s], means over `TOGETHER`; the median is robust against what else runs."""
 
     def __init__(self, update: Callable[[int], object]) -> None:
         self._update = update
@@ -86,8 +87,8 @@ class _Rate:
     def run(self, seconds: float) -> None:
         end = time.perf_counter() + seconds
         while (start := time.perf_counter()) < end:
-            self._update(1)
-            self._times.append(time.perf_counter() - start)
+            self._update(TOGETHER)
+            self._times.append((time.perf_counter() - start) / TOGETHER)
 
     def median(self) -> float:
         return self.percentile(50.0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from models.captured import Captured, pinned, to_device
 from models.elbo import ElboConfig
 from models.families import DEFAULT, FAMILIES
-from models.feed import Feed
+from models.feed import ahead
 from models.fused import kernels
 from models.losses import LossConfig, Noise, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
 from models.memory import PriorMemory
@@ -151,16 +151,6 @@ def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: An
     return TrainConfig(seed=seed, batch=64, loss=replace(loss, **(usual | changes)), optimiser=optimiser)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Everything an update starts from, and the generators' states behind it."""
-
-    sequence: Sequence
-    noise: Noise
-    rng: dict[str, Any]
-    generator: Tensor
-
-
 class Trainer:
     """Updates `model` in place, on the device it is on, from windows of `dataset`.
 
@@ -181,9 +171,6 @@ class Trainer:
         self._memory = PriorMemory(model.initial_latent)
         self._rng = np.random.default_rng(config.seed)
         self._generator = torch.Generator().manual_seed(config.seed)
-        gpu = self._device.type == "cuda"
-        self._feed = Feed(self._draw, ahead=gpu)
-        self._drawn: Drawn | None = None  # for the newest update
         self._names: list[str] = []
         self._compute: Callable[[Sequence, Noise], tuple[Tensor, ...]]
         self._prepare()
@@ -201,8 +188,11 @@ class Trainer:
         """
         rows = []
         with kernels(self.config.fused):
-            for _ in range(count):
-                rows.append(self._update().clone())
+            for sequence, noise in ahead(self._draw, count):
+                self._optimiser.schedule(self.step)
+                (figures,) = self._compute(sequence, noise)
+                rows.append(figures.clone())
+                self.step += 1
         if not rows:
             return {}
         figures = torch.stack(rows).cpu()
@@ -210,20 +200,13 @@ class Trainer:
             self._require_finite(row, step)  # a GPU was not waited for
         return dict(zip(self._names, figures.mean(0).tolist(), strict=True)) | {"scale": float(self._scale)}
 
-    def _update(self) -> Tensor:
-        self._drawn = drawn = self._feed.next()
-        self._optimiser.schedule(self.step)
-        (figures,) = self._compute(drawn.sequence, drawn.noise)
-        self.step += 1
-        return figures
-
-    def _draw(self) -> Drawn:
+    def _draw(self) -> tuple[Sequence, Noise]:
         config = self.config
         sequence = draw_sequence(self.dataset, self._rng, config)
         noise = draw_noise(self.model, config.loss, config.batch, self._generator)
         if self._device.type == "cuda":
             sequence, noise = pinned(sequence), pinned(noise)
-        return Drawn(sequence, noise, self._rng.bit_generator.state, self._generator.get_state())
+        return sequence, noise
 
     def _learn(self, sequence: Sequence, noise: Noise) -> tuple[Tensor]:
         """One update from what was drawn, on the device; its loss terms and gradient norms, as `_names` says."""
@@ -275,8 +258,8 @@ class Trainer:
             "optimiser": self._optimiser.state_dict(),
             "scale": self._scale,
             "memory": self._memory.state_dict(),
-            "rng": self._drawn.rng if self._drawn else self._rng.bit_generator.state,
-            "generator": self._drawn.generator if self._drawn else self._generator.get_state(),
+            "rng": self._rng.bit_generator.state,
+            "generator": self._generator.get_state(),
             "step": self.step,
             "config": _facts(self.config),
             "notes": notes or {},
@@ -299,8 +282,6 @@ class Trainer:
         _load_weights(self.model, state["model"], path)
         self._optimiser.load_state_dict(state["optimiser"])
         self._scale.copy_(state["scale"])
-        self._feed.forget()
-        self._drawn = None
         self._memory.load_state_dict(state["memory"])
         self._rng.bit_generator.state = state["rng"]
         self._generator.set_state(state["generator"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.captured import leaves, to_device
-from models.feed import Feed
+from models.feed import ahead
 from models.train_run import device_named
 from robot_wm.errors import RunError
 
@@ -26,19 +26,22 @@ def test_tensors_are_found_in_order_and_copied_into_the_same_tuples():
     assert pair.second[0].item() == 1.0
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_a_feed_draws_in_order(ahead):
-    numbers = iter(range(10))
-    feed = Feed(lambda: next(numbers), ahead)
-    assert [feed.next() for _ in range(3)] == [0, 1, 2]
-    feed.forget()
-    assert feed.next() == (4 if ahead else 3)
+def test_draws_come_in_order_and_none_is_left_over():
+    drawn = []
+
+    def draw():
+        drawn.append(len(drawn))
+        return drawn[-1]
+
+    assert list(ahead(draw, 3)) == [0, 1, 2]
+    assert list(ahead(draw, 0)) == []
+    assert next(ahead(draw, 1)) == 3
+    assert drawn == [0, 1, 2, 3]
 
 
-def test_a_feed_hands_errors_on():
-    feed = Feed(lambda: 1 // 0, ahead=True)
+def test_errors_of_a_draw_are_handed_on():
     with pytest.raises(ZeroDivisionError):
-        feed.next()
+        list(ahead(lambda: 1 // 0, 2))
 
 
 def test_an_unknown_or_missing_device_is_refused():
