@@ -21,7 +21,7 @@ def test_every_variation_meets_every_budget_but_the_policy_which_has_none():
     cells = cells_for(list(VARIATIONS), [(64, 2), (16, 1)])
     assert len(cells) == 2 * len(VARIATIONS) - 1
     assert [cell.samples for cell in cells if cell.variation == "policy"] == [64]
-    with pytest.raises(RunError, match="unknown variation best; there are mppi, correlated"):
+    with pytest.raises(RunError, match="unknown variation best; there are mppi, last_plan, correlated"):
         cells_for(["best"], [(64, 2)])
 
 
