@@ -378,7 +378,7 @@ def compute_losses(
         terms["value"] = config.value * (ahead * cross_entropy(values, targets)).mean()
         policy, scale = policy_loss(model, config, sequence, noise, latents.detach(), scale)
         terms["policy"] = (here * policy).mean()
-    # The probe is cheap to learn: a quarter of the batch is enough.
+    # The probe is cheap to learn: a quarter of the batch is enough, but a quarter of every start.
     probed = slice(None, None, 4) if config.starts > 1 else slice(0, max(1, latents.shape[1] // 4))
     features = model.features(sequence.target[:, probed])
     errors = (model.readout_features(latents[:, probed]) - features).square().mean(-1)
