@@ -174,8 +174,10 @@ class MotorLoop:
 
     def _read(self) -> JointState | None:
         """Read the bus; return the joints if they are new and sound."""
+        began = self.clock.now()
         try:
             joints = self.bus.read()
+            self.stats.read.add(self.clock.now() - began)
             self.safety.require_state(joints)
             before = self._joints.stamp if self._joints is not None else joints.stamp
             if joints.stamp < before:
@@ -272,6 +274,7 @@ class MotorLoop:
         stamp = self.clock.now()
         try:
             self.bus.write(checked.values)
+            self.stats.write.add(self.clock.now() - stamp)
         except BusError as error:
             self.write_failures += 1
             self._failed_writes += 1

@@ -79,13 +79,15 @@ class RateMeter:
 
 
 class TickStats:
-    """Ticks done and missed, how late each began and how long it took."""
+    """Ticks done and missed, how late each began, how long it took, and how long the bus of that."""
 
     def __init__(self) -> None:
         self.ticks = 0
         self.ticks_missed = 0
         self.lateness = Histogram()
         self.busy = Histogram()
+        self.read = Histogram()
+        self.write = Histogram()
         self.missed_at = 0  # when the newest overrun was seen [ns]; 0: never
 
     def done(self, deadline: int, began: int, ended: int) -> None:
@@ -106,7 +108,8 @@ class TickStats:
     def figures(self) -> dict[str, float]:
         """Everything as plain numbers; times in [ms]."""
         result: dict[str, float] = {"ticks": self.ticks, "ticks_missed": self.ticks_missed}
-        for name, histogram in (("lateness", self.lateness), ("tick", self.busy)):
+        timed = {"lateness": self.lateness, "tick": self.busy, "read": self.read, "write": self.write}
+        for name, histogram in timed.items():
             for percent in (50, 99):
                 result[f"{name}_ms_p{percent}"] = round(histogram.percentile(percent) / 1e6, 4)
             result[f"{name}_ms_max"] = round(histogram.largest / 1e6, 4)

@@ -116,7 +116,14 @@ def _ticks(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
         for name in np.array(sources, object)[inside]:
             played[name] = played.get(name, 0) + 1
     missed = _missed(bag, window)
-    return {"ticks": int(inside.sum()), "ticks_missed": missed, "ticks_by_source": played}
+    return {"ticks": int(inside.sum()), "ticks_missed": missed, "ticks_by_source": played} | _loop_times(bag)
+
+
+def _loop_times(bag: Bag) -> dict[str, float | None]:
+    """How late ticks began and how long reading and writing the bus took in the whole run, as the motor loop measured it [ms]."""
+    told = [values for _, values in _diagnostics(bag, "motor_node") if "ticks" in values]
+    names = [f"{what}_ms_{part}" for what in ("lateness", "read", "write") for part in ("p50", "p99", "max")]
+    return {f"motor_{name}": float(told[-1][name]) if told and name in told[-1] else None for name in names}
 
 
 def _missed(bag: Bag, window: Window) -> int | None:

@@ -317,6 +317,25 @@ def test_a_stalled_machine_is_seen_as_late_and_missed_ticks_and_goes_to_hold():
     assert not motor.bus.enabled  # however the loop ends, the power is cut
 
 
+def test_how_long_the_bus_takes_to_read_and_to_write_is_counted():
+    motor = bench()
+    motor.arm()
+    read, write = motor.bus.read, motor.bus.write
+
+    def slow_read():
+        motor.clock._now += 2_000_000
+        return read()
+
+    def slow_write(values):
+        motor.clock._now += 3_000_000
+        write(values)
+
+    motor.bus.read, motor.bus.write = slow_read, slow_write
+    motor.tick()
+    figures = motor.loop.health().figures
+    assert (figures["read_ms_max"], figures["write_ms_max"]) == (2.0, 3.0)
+
+
 def test_run_reports_what_real_time_it_got():
     motor, stop = bench(), threading.Event()
     stop.set()

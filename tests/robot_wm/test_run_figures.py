@@ -35,7 +35,7 @@ def test_return_plans_and_ticks_of_an_episode(tmp_path):
     assert figures["latent_age_ms_p50"] == 20.0
     assert figures["ticks"] == 200
     assert figures["ticks_by_source"] == {"plan": 200}
-    assert figures["ticks_missed"] is None  # no diagnostics in this bag
+    assert figures["ticks_missed"] is figures["motor_read_ms_p50"] is None  # no diagnostics in this bag
 
 
 def test_the_last_start_counts_and_an_episode_without_end_goes_to_the_end(tmp_path):
