@@ -124,7 +124,7 @@ def _lateness(contract: Contract, seconds: float, realtime: RealtimeOptions | No
             return f"not measured: {'; '.join(loop.realtime.refused)}"
     figures = loop.stats.figures()
     return {"ticks": figures["ticks"], "ticks_missed": figures["ticks_missed"]} | {
-        f"{name}_ms": figures[f"lateness_ms_{name}"] for name in ("p50", "p99", "max")
+        f"{name}_ms": figures[f"lateness_ms_{name}"] for name in ("p50", "p99", "p999", "max")
     }
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+MEMORY = "memory_mb"  # what a node's diagnostics call `resident_mb`
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "torch", "mujoco", "dm_control", "mcap")
 
 
@@ -24,6 +25,12 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def resident_mb() -> float | None:
+    """Memory of this process that is in RAM [MB]; None where the kernel does not tell (proc_pid_statm(5))."""
+    pages = _first_line("/proc/self/statm").split()
+    return round(int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1) if len(pages) > 1 else None
 
 
 def _cpu_model() -> str:

@@ -110,7 +110,7 @@ class TickStats:
         result: dict[str, float] = {"ticks": self.ticks, "ticks_missed": self.ticks_missed}
         timed = {"lateness": self.lateness, "tick": self.busy, "read": self.read, "write": self.write}
         for name, histogram in timed.items():
-            for percent in (50, 99):
-                result[f"{name}_ms_p{percent}"] = round(histogram.percentile(percent) / 1e6, 4)
+            for key, percent in (("p50", 50.0), ("p99", 99.0), ("p999", 99.9)):
+                result[f"{name}_ms_{key}"] = round(histogram.percentile(percent) / 1e6, 4)
             result[f"{name}_ms_max"] = round(histogram.largest / 1e6, 4)
         return result

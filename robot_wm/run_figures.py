@@ -12,6 +12,7 @@ from robot_wm.bags.align import read_action
 from robot_wm.bags.reader import Bag
 from robot_wm.contract import Contract
 from robot_wm.info import CorrectionInfo, PlanInfo
+from robot_wm.machine import MEMORY
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_ladder import Rung
 
@@ -33,7 +34,7 @@ def run_figures(bag: Bag, contract: Contract) -> dict[str, Any]:
     if contract.images:
         figures["images"] = {image.name: image_figures(bag, image.name) for image in contract.images}
     figures |= _trust(bag, window)
-    return figures
+    return figures | {"memory_mb": memory_figures(bag)}
 
 
 def episode_window(bag: Bag) -> Window:
@@ -63,6 +64,16 @@ def image_figures(bag: Bag, name: str) -> dict[str, Any]:
     rejected = {k.removeprefix("rejected "): n for k, n in total.items() if k.startswith("rejected ")}
     under_way = total["received"] - total["applied"] - sum(rejected.values())
     return {"received": total["received"], "applied": total["applied"], "rejected": rejected, "under_way": under_way}
+
+
+def memory_figures(bag: Bag) -> dict[str, dict[str, float]]:
+    """Resident memory of each node's process [MB] when the bag first tells it, after a quarter of the bag and at its end:
+    `{node: {"first", "quarter", "last"}}`. What grows between the last two may grow for ever."""
+    told: dict[str, list[float]] = {}
+    for _, name, values in _every_diagnostic(bag):
+        if MEMORY in values:
+            told.setdefault(name, []).append(float(values[MEMORY]))
+    return {name: {"first": v[0], "quarter": v[len(v) // 4], "last": v[-1]} for name, v in sorted(told.items())}
 
 
 def _return(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
@@ -122,7 +133,7 @@ def _ticks(bag: Bag, contract: Contract, window: Window) -> dict[str, Any]:
 def _loop_times(bag: Bag) -> dict[str, float | None]:
     """How late ticks began and how long reading and writing the bus took in the whole run, as the motor loop measured it [ms]."""
     told = [values for _, values in _diagnostics(bag, "motor_node") if "ticks" in values]
-    names = [f"{what}_ms_{part}" for what in ("lateness", "read", "write") for part in ("p50", "p99", "max")]
+    names = [f"{what}_ms_{part}" for what in ("lateness", "read", "write") for part in ("p50", "p99", "p999", "max")]
     return {f"motor_{name}": float(told[-1][name]) if told and name in told[-1] else None for name in names}
 
 
@@ -143,12 +154,16 @@ def _diagnostic(bag: Bag, node: str, key: str) -> tuple[NDArray[np.int64], NDArr
 
 def _diagnostics(bag: Bag, node: str) -> list[tuple[int, dict[str, str]]]:
     """Everything one node said of itself: receive stamps [ns, ROS time] and figures."""
+    return [(receive, values) for receive, name, values in _every_diagnostic(bag) if name == node]
+
+
+def _every_diagnostic(bag: Bag) -> list[tuple[int, str, dict[str, str]]]:
+    """The same of every node, with its name."""
     topic = bag.find("diagnostics")
     return [
-        (receive, {pair.key: pair.value for pair in status.values})
+        (receive, status.name.rpartition("/")[2], {pair.key: pair.value for pair in status.values})
         for receive, message in (bag.messages(topic.name) if topic is not None else ())
         for status in message.status
-        if status.name.rpartition("/")[2] == node
     ]
 
 

@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile
 from robot_wm.bundle import Bundle, load_bundle
 from robot_wm.contract import Contract, load_contract
 from robot_wm.errors import MessageError, RobotWmError, RunError
+from robot_wm.machine import MEMORY, resident_mb
 from robot_wm.timebase import NS_PER_S, MonotonicClock, RosOffset
 from ros_nodes.convert import time_to_msg
 
@@ -253,6 +254,8 @@ class Base(LifecycleNode):
         now = self.clock_.now()
         level, message, values = status
         self._reported, self._reported_at = (level, message), now
+        if (memory := resident_mb()) is not None:
+            values = values | {MEMORY: memory}
         pairs = [KeyValue(key=key, value=_shown(value)) for key, value in values.items()]
         entry = DiagnosticStatus(
             level=level, name=self.get_fully_qualified_name().lstrip("/"), message=message, hardware_id="", values=pairs

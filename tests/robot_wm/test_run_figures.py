@@ -10,7 +10,7 @@ from robot_wm.bags.reader import open_bag
 from robot_wm.bags.types import Info
 from robot_wm.info import PlanInfo
 from robot_wm.messages import Event
-from robot_wm.run_figures import episode_window, image_figures, run_figures
+from robot_wm.run_figures import episode_window, image_figures, memory_figures, run_figures
 
 
 def plan_info(k, source="mppi"):
@@ -72,3 +72,16 @@ def test_every_image_is_accounted_for_over_all_processes_that_counted():
         "received": 21, "applied": 9, "rejected": {"too_old": 3, "replaced": 7}, "under_way": 2,
     }  # fmt: skip
     assert image_figures(bag, "wrist") == {"received": 0, "applied": 0, "rejected": {}, "under_way": 0}
+
+
+def test_the_memory_of_every_node_is_told_as_it_was_at_first_later_and_at_the_end():
+    def said(k, name, mb):
+        status = SimpleNamespace(name=f"left/{name}", values=[SimpleNamespace(key="memory_mb", value=f"{mb}")])
+        return START + 20 * MS * k, SimpleNamespace(status=[status])
+
+    messages = [said(k, "motor_node", 80.0 + min(k, 3)) for k in range(8)] + [said(9, "planner_node", 140.5)]
+    bag = SimpleNamespace(find=lambda name: SimpleNamespace(name=name), messages=lambda name: messages)
+    assert memory_figures(bag) == {
+        "motor_node": {"first": 80.0, "quarter": 82.0, "last": 83.0},
+        "planner_node": {"first": 140.5, "quarter": 140.5, "last": 140.5},
+    }
