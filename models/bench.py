@@ -18,7 +18,8 @@ from models import fused, train
 from models.checkout import load_source
 from models.dataset import Dataset
 from models.kernel_build import library
-from models.train import Trainer, config_for
+from models.train import Trainer
+from models.train_config import config_for
 from models.world_model import WorldModel
 from robot_wm.bags.writer import BagWriter
 from robot_wm.contract import Contract, parse_contract

@@ -20,7 +20,7 @@ from models.checkout import load_source
 from models.export import export_bundle
 from models.networks import BINS, expectation
 from models.planner_graph import PLANNING_HEADS
-from models.train import discount_for
+from models.train_config import discount_for
 from models.world_model import WorldModel
 from robot_wm.bench_plan import PlanTimer
 from robot_wm.bundle import PlannerDefaults

@@ -18,7 +18,8 @@ from models.rssm import Rssm
 from models.stochastic import Distribution
 
 if TYPE_CHECKING:
-    from models.losses import LossConfig, Noise, Sequence
+    from models.train_config import LossConfig
+    from models.windows import Noise, Sequence
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def elbo_terms(
 ) -> dict[str, Tensor]:
     """Weighted terms of windows `sequence` filtered from the prior `start` (B, L) on (default: the initial latent).
 
-    `rollout` (H + 1, N, L) are the open-loop latents of `models.losses.Rollout`, for overshooting.
+    `rollout` (H + 1, N, L) are the open-loop latents of `models.rollout.Rollout`, for overshooting.
     """
     elbo = config.elbo
     assert elbo is not None

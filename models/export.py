@@ -21,7 +21,7 @@ from models.families import make_model
 from models.graphs import graph_modules, reweight, signatures, trace
 from models.networks import Sizes
 from models.parity import TOLERANCE, TOLERANCES, Draw, as_golden, golden_sample, parity
-from models.train import discount_for
+from models.train_config import discount_for
 from models.world_model import WorldModel
 from robot_wm.bundle import Bundle, Manifest, PlannerDefaults, load_bundle, write_bundle
 from robot_wm.contract import Contract

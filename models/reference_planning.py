@@ -11,7 +11,7 @@ import torch
 from models.checkout import load_source
 from models.export import load_world_model
 from models.planner_graph import PLANNING_HEADS
-from models.train import discount_for
+from models.train_config import discount_for
 from robot_wm.actions import denormalise
 from robot_wm.messages import FloatArray, Latent, Plan, PlanStats
 from robot_wm.planner import Carry, Planner

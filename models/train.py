@@ -2,153 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 from collections.abc import Callable
-from collections.abc import Sequence as Ordered
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.captured import Captured, pinned, to_device
-from models.elbo import ElboConfig
-from models.families import DEFAULT, FAMILIES
+from models.families import DEFAULT
 from models.feed import ahead
 from models.fused import kernels
-from models.losses import LossConfig, Noise, Sequence, anchor_loss, compute_losses, draw_noise, roll_out, td_target
+from models.losses import anchor_loss, compute_losses, td_target
 from models.memory import PriorMemory
 from models.networks import expectation
-from models.optimiser import CLIPPED, Optimiser, OptimiserConfig
+from models.optimiser import CLIPPED, Optimiser
+from models.rollout import roll_out
 from models.rssm import Rssm
+from models.train_config import TrainConfig, changed, facts
+from models.windows import Noise, Sequence, Windows, draw_noise, draw_sequence
 from models.world_model import WorldModel
 from robot_wm.bundle import load_bundle
 from robot_wm.contract import Contract
 from robot_wm.errors import BundleError, RunError
 
-# Training on logs without a task (`dynamics_only`): how long to filter first, from how long a stretch to predict, how far.
-BURN_IN_S, STARTS_S, AHEAD_S = 0.2, 0.16, 0.24
-DECAY = 3_000  # updates
 STANDARDISED = 4096  # instants from which the normalisation of the inputs is taken
-# Windows with images are long, for these may be late or missing: few of them, and rollouts from many instants of each. That far
-# the recorded rewards are there, too: values learned from them need fewer updates, which are dear here.
-SEEING_BATCH, SEEING_STARTS, SEEING_TRACE = 32, 16, 0.9
-PHASES = 4  # shifted grids of each log: rows come much faster than the grid
-
-
-class Windows(Protocol):
-    """What the trainer needs of a dataset: windows of consecutive instants of one episode, as float32 arrays (B, T, ...), a tuple
-    of uint8 `images` (B, T, H, W, C), and int64 `rows` (B, T) that tell every instant of the data apart. They may begin up to
-    `lead` instants before their episode."""
-
-    def sample(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> Any: ...
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides what training computes, given data and seed."""
-
-    seed: int = 0
-    batch: int = 256
-    fused: bool = True  # use the kernels of models/fused.py where they can be built
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-
-
-def discount_for(contract: Contract) -> float:
-    """Discount from the episode length in model steps, clamp((L/5 - 1) / (L/5), 0.95, 0.995) (TD-MPC2, appendix)."""
-    fraction = contract.episode_s * contract.model_hz / 5.0
-    return float(min(max((fraction - 1.0) / fraction, 0.95), 0.995))
-
-
-def config_for(
-    contract: Contract,
-    seed: int = 0,
-    offline: bool = False,
-    delays: Ordered[Ordered[float]] = (),
-    family: str = DEFAULT,
-    **changes: Any,
-) -> TrainConfig:
-    """The usual configuration for a contract and a family of models; `delays` are quantiles [s] of how late each image comes,
-    measured (`models.dataset.Dataset.delays`), `changes` are fields of LossConfig.
-
-    `offline` (a fixed set of bags, nothing new will correct an over-estimated value) adds TD3+BC's behaviour-cloning
-    term with its alpha = 2.5 (arXiv 2106.06860), so that policy and TD targets stay near logged actions.
-    """
-    loss = LossConfig(
-        discount=discount_for(contract),
-        with_reward=contract.rewarded,
-        behaviour_cloning=1.0 / 2.5 if offline else 0.0,
-        mirrored=contract.mirrored,
-        remember=not contract.mirrored,  # a latent of one side is none of the other
-    )
-    if contract.images:
-        late = delays_for(contract, delays)
-        outage = tuple(contract.model_hz * image.outage_s for image in contract.images)
-        burn_in = burn_in_for(contract, late) + math.ceil(max(outage))
-        loss = replace(
-            loss, late=late, outage=outage, burn_in=burn_in, early=True, starts=SEEING_STARTS, trace=SEEING_TRACE
-        )
-    if issubclass(FAMILIES[family], Rssm):
-        loss = replace(loss, consistency=0.0, elbo=ElboConfig())
-    if learns_motion_alone(contract, family):
-        return dynamics_only(contract, seed, loss, **changes)
-    batch = SEEING_BATCH if contract.images else TrainConfig.batch
-    return TrainConfig(seed=seed, batch=batch, loss=replace(loss, **changes))
-
-
-def delays_for(contract: Contract, measured: Ordered[Ordered[float]] = ()) -> tuple[tuple[float, ...], ...]:
-    """Quantiles [model steps] of how late each image comes: in the contract's range where it has one, else as measured [s] or,
-    where no bag tells, as the contract expects."""
-    known = list(measured) or [()] * len(contract.images)
-    return tuple(
-        tuple(contract.model_hz * d for d in image.delay_range_s or (quantiles if any(quantiles) else (image.delay_s,)))
-        for image, quantiles in zip(contract.images, known, strict=True)
-    )
-
-
-def burn_in_for(contract: Contract, late: Ordered[Ordered[float]]) -> int:
-    """Instants to filter first, so that an image has arrived by the start of the rollout, however late they come."""
-    periods = (max(1.0, contract.model_hz / image.rate_hz) if image.rate_hz else 1.0 for image in contract.images)
-    return max(math.ceil(max(delays) + period) for delays, period in zip(late, periods, strict=True))
-
-
-def learns_motion_alone(contract: Contract, family: str = DEFAULT) -> bool:
-    """Whether there is no reward, and something to learn the motion from without one: anchors, or a decoder."""
-    return not contract.rewarded and (
-        issubclass(FAMILIES[family], Rssm) or any(o.anchored for o in contract.observations)
-    )
-
-
-def phases_for(contract: Contract, family: str = DEFAULT) -> int:
-    """On how many shifted grids to align a log (`models.dataset.Dataset`)."""
-    return PHASES if learns_motion_alone(contract, family) else 1
-
-
-def dynamics_only(contract: Contract, seed: int, loss: LossConfig, **changes: Any) -> TrainConfig:
-    """For logs without a task: long rollouts, many per window, and a rate that falls to zero."""
-    usual: dict[str, Any] = {
-        "burn_in": round(BURN_IN_S * contract.model_hz),
-        "starts": round(STARTS_S * contract.model_hz),
-        "horizon": round(AHEAD_S * contract.model_hz),
-        "rho": 1.0,
-        "drop": 0.02,  # measured gaps are in the logs already
-        "cold": 0.0,
-        "remember": False,  # the burn-in is long
-        "consistency": 0.0,  # the anchors are compared with measurements, step by step
-    }
-    usual["burn_in"] = max(usual["burn_in"], loss.burn_in)
-    if loss.elbo is not None:
-        usual["elbo"] = replace(
-            loss.elbo, overshooting=loss.elbo.dynamics
-        )  # otherwise long rollouts would teach nothing
-    optimiser = OptimiserConfig(rate=1e-3, encoder_rate=1.0, decay=DECAY)
-    return TrainConfig(seed=seed, batch=64, loss=replace(loss, **(usual | changes)), optimiser=optimiser)
 
 
 class Trainer:
@@ -261,7 +144,7 @@ class Trainer:
             "rng": self._rng.bit_generator.state,
             "generator": self._generator.get_state(),
             "step": self.step,
-            "config": _facts(self.config),
+            "config": facts(self.config),
             "notes": notes or {},
         }
         temporary = path.with_name(f".{path.name}.tmp")
@@ -277,8 +160,8 @@ class Trainer:
         state = read_checkpoint(path)
         if (family := state.get("family", DEFAULT)) != self.model.family:
             raise RunError(f"{path}: is of family {family}, not {self.model.family}")
-        if state["config"] != _facts(self.config):
-            raise RunError(f"{path}: was made with another configuration: {_changed(state['config'], self.config)}")
+        if state["config"] != facts(self.config):
+            raise RunError(f"{path}: was made with another configuration: {changed(state['config'], self.config)}")
         _load_weights(self.model, state["model"], path)
         self._optimiser.load_state_dict(state["optimiser"])
         self._scale.copy_(state["scale"])
@@ -296,17 +179,6 @@ class Trainer:
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         rows = [held_out(self.model, self.config, dataset, rng, generator) for _ in range(batches)]
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
-def draw_sequence(dataset: Windows, rng: np.random.Generator, config: TrainConfig) -> Sequence:
-    """One batch of windows as tensors, time first."""
-    batch = dataset.sample(rng, config.batch, config.loss.length, config.loss.lead)
-
-    def time_first(array: Any) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1)))
-
-    parts = (time_first(getattr(batch, name)) for name in Sequence._fields if name != "images")
-    return Sequence(*parts, images=tuple(time_first(pixels) for pixels in batch.images))
 
 
 def held_out(
@@ -377,23 +249,3 @@ def _load_weights(model: WorldModel, state: dict[str, Tensor], path: Path) -> No
         model.load_state_dict(state)
     except RuntimeError as error:
         raise RunError(f"{path}: does not fit a model of size {model.sizes.name} for this contract") from error
-
-
-def _facts(config: TrainConfig) -> dict[str, Any]:
-    """What a checkpoint says of the configuration: nothing about what this model does not have."""
-    facts = asdict(config)
-    if config.loss.elbo is None:
-        del facts["loss"]["elbo"]
-    if not config.loss.late:
-        for name in ("late", "shift", "outage", "hidden", "early", "trace"):
-            del facts["loss"][name]
-    return facts
-
-
-def _changed(old: dict[str, Any], config: TrainConfig) -> str:
-    new = _facts(config)
-    flat = [
-        (f"{part}.{key}", old[part].get(key), new[part][key]) for part in ("loss", "optimiser") for key in new[part]
-    ]
-    flat += [(key, old.get(key), new[key]) for key in ("seed", "batch")]
-    return "; ".join(f"{name}: {a} != {b}" for name, a, b in flat if a != b)

@@ -16,7 +16,8 @@ from models.curves import Curves
 from models.dataset import Dataset
 from models.export import export_bundle
 from models.families import DEFAULT, make_model
-from models.train import TrainConfig, Trainer, config_for, learns_motion_alone, load_bundle_weights, phases_for
+from models.train import Trainer, load_bundle_weights
+from models.train_config import TrainConfig, config_for, learns_motion_alone, phases_for
 from robot_wm.bundle import PlannerDefaults
 from robot_wm.cli import progress
 from robot_wm.contract import Contract, load_contract

@@ -20,7 +20,7 @@ from sim.agents import Agent
 from sim.demonstrator import driver
 from sim.disturbance import Disturbance
 from sim.evaluate import episode_bag, require_cameras
-from sim.exploration import Exploring, HeldActions
+from sim.exploration import HOLD_S, Exploring, HeldActions
 from sim.jobs import side_by_side
 from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
@@ -34,7 +34,8 @@ class Recipe:
 
     task: str
     bundle: Path | None  # made for the task or for its sibling; None: random actions alone
-    noise: float = 0.3  # largest exploration strength (sim/exploration.py)
+    noise: float = 0.3  # largest exploration strength (sim/exploration.py) ...
+    hold_s: float = HOLD_S  # ... and the longest time that a draw of it holds
     planner: str = "mppi"  # robot_wm/search.py
     refinements: int | None = None  # per plan; None: the manifest's budget
     seconds: float = 0.0  # of an episode; 0: the task's
@@ -123,4 +124,4 @@ def _stage(recipe: Recipe) -> tuple[Task, Agent]:
     if recipe.bundle is None:
         return task, HeldActions(task.contract)
     driving = driver(task, load_bundle(recipe.bundle), search_named(recipe.planner), recipe.refinements)
-    return task, Exploring(driving, task.contract, recipe.noise)
+    return task, Exploring(driving, task.contract, recipe.noise, recipe.hold_s)

@@ -131,6 +131,9 @@ def collect(
         float,
         typer.Option(help="Largest standard deviation of an episode's noise, as a share of the action range.", min=0),
     ] = 0.3,
+    hold_ms: Annotated[
+        float, typer.Option(help="Longest time that a draw of the noise holds [ms]; 0: a model step.", min=0)
+    ] = 500.0,
     jobs: Annotated[int, typer.Option(help="Episodes at a time, each in a process of its own.", min=1)] = 2,
     planner: Annotated[
         str, typer.Option(help="mppi, cem, sampling or policy; policy takes a fraction of the time.")
@@ -154,7 +157,8 @@ def collect(
     from sim.disturbance import Disturbance
 
     disturbance = Disturbance(image_jitter_s=image_jitter_ms / 1e3, image_dropout=image_dropout)
-    recipe = Recipe(task, Path(bundle) if bundle else None, noise, planner, refinements or None, seconds, disturbance)
+    drives = Path(bundle) if bundle else None
+    recipe = Recipe(task, drives, noise, hold_ms / 1e3, planner, refinements or None, seconds, disturbance)
     with progress() as bar:
         line = bar.add_task("episodes", total=episodes)
 

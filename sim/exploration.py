@@ -8,25 +8,29 @@ import numpy as np
 
 from robot_wm.contract import Contract
 from robot_wm.messages import Applied, FloatArray, Measurement
-from robot_wm.timebase import NS_PER_S
+from robot_wm.timebase import NS_PER_S, Grid
 from sim.agents import Agent
 
-HOLD_S = (0.1, 0.5)  # shortest and longest time that a draw holds: white noise moves no robot
+HOLD_S = 0.5  # longest time that a draw holds: white noise moves no robot ...
+SHORTEST = 0.2  # ... and the shortest, as a part of it
 ASTRAY = 0.15  # share of the episodes that begin with random actions, so that the agent has to recover
 ASTRAY_S = 1.0  # for so long
 
 
 class _Held:
-    """Draws (A,) that hold for random times."""
+    """Draws (A,) that hold for random times up to `longest` [s], `least` [ns] at least."""
 
-    def __init__(self, rng: np.random.Generator, draw: Callable[[], FloatArray]) -> None:
-        self._rng, self._draw = rng, draw
+    def __init__(
+        self, rng: np.random.Generator, draw: Callable[[], FloatArray], longest: float = HOLD_S, least: int = 0
+    ) -> None:
+        self._rng, self._draw, self._longest, self._least = rng, draw, longest, least
         self._until: int | None = None
 
     def at(self, now: int) -> FloatArray:
         if self._until is None or now >= self._until:
             self._value = self._draw()
-            self._until = now + round(self._rng.uniform(*HOLD_S) * NS_PER_S)
+            held = self._longest * self._rng.uniform(SHORTEST, 1.0)
+            self._until = now + max(round(held * NS_PER_S), self._least)
         return self._value
 
 
@@ -58,10 +62,15 @@ class Exploring:
 
     `strength`, the standard deviation of the noise as a share of the action range, is drawn for each episode from 0..`noise`.
     What leaves the limits by it is the safety filter's to cut; the agent below hears what was applied.
+
+    Args:
+        hold_s: longest time that a draw of the noise holds; 0: a model step. Noise that holds can be foreseen from the actions
+            before it, and a policy that imitates them learns to.
     """
 
-    def __init__(self, agent: Agent, contract: Contract, noise: float) -> None:
-        self._agent, self._most = agent, noise
+    def __init__(self, agent: Agent, contract: Contract, noise: float, hold_s: float = HOLD_S) -> None:
+        self._agent, self._most, self._hold_s = agent, noise, hold_s
+        self._step = Grid(contract.model_hz).step
         self._random = HeldActions(contract)
         self._range = np.array(contract.action.limit_high) - np.array(contract.action.limit_low)
         self.strength = 0.0
@@ -70,7 +79,12 @@ class Exploring:
         rng = np.random.default_rng([seed, 5])
         self.strength = float(rng.uniform(0.0, self._most))
         self._found = start + round(ASTRAY_S * NS_PER_S) * int(rng.random() < ASTRAY)
-        self._noise = _Held(rng, lambda: self.strength * self._range * rng.standard_normal(self._range.size))
+        self._noise = _Held(
+            rng,
+            lambda: self.strength * self._range * rng.standard_normal(self._range.size),
+            self._hold_s,
+            self._step,
+        )
         self._random.reset(start, seed)
         self._agent.reset(start, seed)
 

@@ -23,7 +23,8 @@ from models.dataset import Dataset
 from models.export import BundleTemplate
 from models.families import DEFAULT, make_model
 from models.optimiser import falling
-from models.train import Trainer, config_for, load_bundle_weights
+from models.train import Trainer, load_bundle_weights
+from models.train_config import config_for
 from robot_wm.bags.reader import open_bag
 from robot_wm.bundle import PlannerDefaults, add_metrics, load_bundle
 from robot_wm.contract import Contract

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.losses import LossConfig, Noise, Sequence, draw_noise
 from models.memory import PriorMemory
 from models.networks import Ensemble, linear, simnorm, symexp, two_hot
-from models.train import TrainConfig, Windows, draw_sequence
+from models.train_config import LossConfig, TrainConfig
+from models.windows import Noise, Sequence, Windows, draw_noise, draw_sequence
 from models.world_model import WorldModel
 
 

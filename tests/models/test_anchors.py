@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from models.anchors import RATE_S, Anchors
-from models.losses import LossConfig, anchor_loss, draw_noise, from_starts, mirror, roll_out
+from models.losses import anchor_loss
 from models.networks import Sizes
-from models.train import Trainer, config_for, draw_sequence
+from models.rollout import from_starts, mirror, roll_out
+from models.train import Trainer
+from models.train_config import LossConfig, config_for
+from models.windows import draw_noise, draw_sequence
 from models.world_model import WorldModel
 from robot_wm.contract import parse_contract
 from robot_wm.errors import ContractError

@@ -9,10 +9,13 @@ import torch
 from models.elbo import ElboConfig, divergences, elbo_terms, filter_sampled, reconstruction_error
 from models.families import make_model
 from models.fused import kernels
-from models.losses import compute_losses, draw_noise, roll_out
+from models.losses import compute_losses
 from models.networks import Sizes
+from models.rollout import roll_out
 from models.stochastic import Categorical, Gaussian
-from models.train import Trainer, config_for, draw_sequence, learns_motion_alone
+from models.train import Trainer
+from models.train_config import config_for, learns_motion_alone
+from models.windows import draw_noise, draw_sequence
 from robot_wm.errors import RunError
 from seeing import SeeingWindows, seeing_contract
 from synthetic_windows import PendulumWindows, pendulum_contract

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from models.late_images import arrived, draw_outage, draw_quantile, draw_shift, encode_all, encode_few, hide
-from models.losses import draw_noise, roll_out
-from models.train import Trainer, burn_in_for, config_for, delays_for, draw_sequence
+from models.rollout import roll_out
+from models.train import Trainer
+from models.train_config import burn_in_for, config_for, delays_for
+from models.windows import draw_noise, draw_sequence
 from robot_wm.errors import RunError
 from seeing import EYE, WRIST, SeeingWindows, seeing_contract, seeing_model
 from synthetic_windows import PendulumWindows, pendulum_contract

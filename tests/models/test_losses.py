@@ -8,19 +8,11 @@ import torch
 
 from eager_reference import EagerTrainer
 from models.fused import kernels
-from models.losses import (
-    LossConfig,
-    Noise,
-    Sequence,
-    compute_losses,
-    draw_noise,
-    percentile_range,
-    roll_out,
-    sparse_dropout,
-    td_target,
-)
+from models.losses import compute_losses, percentile_range, td_target
 from models.networks import Sizes
-from models.train import TrainConfig, config_for, draw_sequence
+from models.rollout import roll_out
+from models.train_config import LossConfig, TrainConfig, config_for
+from models.windows import Noise, Sequence, draw_noise, draw_sequence, sparse_dropout
 from models.world_model import WorldModel
 from synthetic_windows import PendulumWindows, pendulum_contract
 

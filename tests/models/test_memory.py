@@ -6,7 +6,8 @@ import torch
 
 from models import memory
 from models.memory import PriorMemory
-from models.train import Trainer, config_for
+from models.train import Trainer
+from models.train_config import config_for
 from models.world_model import WorldModel
 from synthetic_windows import PendulumWindows, pendulum_contract
 

@@ -10,7 +10,8 @@ from models.families import make_model
 from models.graphs import signatures
 from models.networks import Sizes
 from models.rssm import CategoricalRssm
-from models.train import Trainer, config_for, load_bundle_weights
+from models.train import Trainer, load_bundle_weights
+from models.train_config import config_for
 from robot_wm.backend import Model
 from robot_wm.bundle import PlannerDefaults, load_bundle
 from robot_wm.errors import BundleError

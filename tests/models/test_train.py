@@ -7,7 +7,8 @@ import torch
 
 from eager_reference import EagerTrainer
 from models.optimiser import AVERAGED, falling
-from models.train import TrainConfig, Trainer, config_for, discount_for
+from models.train import Trainer
+from models.train_config import TrainConfig, config_for, discount_for
 from models.world_model import WorldModel
 from robot_wm.errors import RunError
 from synthetic_windows import PendulumWindows, pendulum_contract

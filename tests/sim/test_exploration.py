@@ -5,7 +5,7 @@ import numpy as np
 from integrator import LIMIT, IntegratorTask
 from robot_wm.timebase import NS_PER_S
 from sim.agents import RandomAgent
-from sim.exploration import ASTRAY, HOLD_S, Exploring, HeldActions
+from sim.exploration import ASTRAY, HOLD_S, SHORTEST, Exploring, HeldActions
 from sim.lockstep import START, run_episode
 
 STEP = NS_PER_S // 100
@@ -44,7 +44,7 @@ def test_random_actions_hold_for_random_times_within_the_limits():
     held = np.diff(np.flatnonzero(np.diff(values))) / 100
     assert np.abs(values).max() <= LIMIT
     assert np.ptp(values) > 1.8 * LIMIT
-    assert HOLD_S[0] <= held.min() < 0.15 and 0.45 < held.max() <= HOLD_S[1] + 0.01
+    assert SHORTEST * HOLD_S <= held.min() < 0.15 and 0.45 < held.max() <= HOLD_S + 0.01
 
 
 def test_each_episode_has_a_strength_of_its_own_which_is_the_noises_share_of_the_range():
@@ -55,6 +55,16 @@ def test_each_episode_has_a_strength_of_its_own_which_is_the_noises_share_of_the
         ratios.append(values.std() / (agent.strength * 2 * LIMIT))
     assert 0.0 < min(strengths) < 0.03 and 0.27 < max(strengths) < 0.3
     assert 0.8 < np.mean(ratios) < 1.1
+
+
+def test_noise_that_holds_for_no_time_is_new_at_every_model_step():
+    contract = IntegratorTask().contract
+    values = requests(Exploring(Still(contract), contract, 0.3, hold_s=0.0), 2)[200:]
+    same = round(100 / contract.model_hz)  # requests in a model step
+    steps = values.reshape(-1, same)
+    assert np.all(steps == steps[:, :1])
+    assert np.all(np.diff(steps[:, 0]) != 0.0)
+    assert abs(np.corrcoef(steps[1:, 0], steps[:-1, 0])[0, 1]) < 0.3
 
 
 def test_some_episodes_begin_with_a_second_of_random_actions():
