@@ -89,6 +89,7 @@ def test_over_a_bad_cable_no_command_is_executed_twice_out_of_order_or_corrupted
     sent, rng = {}, np.random.default_rng(6)
     bus.open()
     patiently(bus.enable)
+    session = bus.session.link.session
     cable.set(BAD)
     while cable.to_board.counts["frames"] + cable.from_board.counts["frames"] < FRAMES:
         for value in rng.normal(size=SETPOINTS_PER_READ).astype(np.float32):
@@ -108,6 +109,7 @@ def test_over_a_bad_cable_no_command_is_executed_twice_out_of_order_or_corrupted
     board.stdin.close()
     board.wait(20)
 
+    assert bus.session.link.session == session, "the board was silent for so long that the bus began another session"
     sequences, values = executed(log)
     assert sequences == sorted(set(sequences))
     assert values == [sent[sequence] for sequence in sequences]
