@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from robot_wm.errors import RunError
+from robot_wm.standstill import StandstillMeter
 from ros_nodes.fault_actions import Actions
 from ros_nodes.fault_kinds import KINDS, Bounds, Kind
 from ros_nodes.fault_schedule import Planned
@@ -53,6 +54,7 @@ class Outcome:
     detected: bool | None  # None: it is too small to be seen
     safe_s: float | None  # until the motors were safe, or the longest that an effort stood; None: they were not
     bound_s: float
+    stood_still_s: float  # for how long the machine did meanwhile: that much later is still in time
     in_bound: bool
     recovered: bool
     recovery_s: float
@@ -63,13 +65,16 @@ class Outcome:
 
 
 class Campaign:
-    """`bounds` in [s]; `slack_s` is what a loaded machine may add to each."""
+    """`bounds` in [s]; `slack_s` is what a loaded machine may add to each, `meter` tells what it added by standing still."""
 
-    def __init__(self, actions: Actions, monitor: Monitor, bounds: Bounds, slack_s: float) -> None:
+    def __init__(
+        self, actions: Actions, monitor: Monitor, bounds: Bounds, slack_s: float, meter: StandstillMeter
+    ) -> None:
         self.actions = actions
         self.monitor = monitor
         self.bounds = bounds
         self.slack_s = slack_s
+        self.meter = meter
         self._launch = actions.launch
         self._witness = actions.witness
 
@@ -90,13 +95,15 @@ class Campaign:
         back = time.monotonic_ns()
         self.monitor.poll()
         safe_s, bound = self._judge(kind, start, end), kind.bound(self.bounds)
+        stood_still_s = self.meter.within(start, end)
         return Outcome(
             fault=planned,
             stamp=start,
             detected=(detected or self._seen(kind)) if kind.seen else None,
             safe_s=safe_s,
             bound_s=bound,
-            in_bound=safe_s is not None and safe_s <= bound + self.slack_s,
+            stood_still_s=stood_still_s,
+            in_bound=safe_s is not None and safe_s <= bound + self.slack_s + stood_still_s,
             recovered=by_itself or not kind.resumes,
             recovery_s=(back - end) / 1e9,
             violations=[str(violation.what) for violation in self.monitor.violations_within(start, back)],
@@ -205,6 +212,10 @@ def figures_of(outcomes: Sequence[Outcome], slack_s: float) -> dict[str, Any]:
         "detected": sum(map(bool, seen)) / len(seen) if seen else None,
         "recovered": sum(outcome.recovered for outcome in outcomes) / count if count else None,
         "slack_s": slack_s,
+        "stood_still": sum(outcome.stood_still_s > 0.0 for outcome in outcomes),
+        "in_bound_by_standstill": sum(
+            o.in_bound and o.safe_s is not None and o.safe_s > o.bound_s + slack_s for o in outcomes
+        ),
         "rows": rows,
     }
 

@@ -18,6 +18,7 @@ from robot_wm.contract import Contract
 from robot_wm.errors import RunError
 from robot_wm.plain import plain
 from robot_wm.runs import RunFolder
+from robot_wm.standstill import StandstillMeter
 from robot_wm.timebase import RosOffset
 from ros_nodes.commands import emulated, released_bundle
 from ros_nodes.fault_actions import Actions, TornBundles
@@ -71,11 +72,13 @@ def run_campaign(order: Order, runs: Path) -> dict[str, Any]:
         with launched(stack, contract, path, local=True, keep_going=True, patience_s=PATIENCE_S) as launch:
             monitor = _monitor(order.bus, contract, stack, path / "tap")
             actions = Actions(launch, Witness(launch.session, launch.supervisor), control, bundles)
-            campaign = Campaign(actions, monitor, bounds, order.slack_s)
-            outcomes = _all(campaign, launch, planned, order.seed, path)
+            with StandstillMeter() as meter:
+                campaign = Campaign(actions, monitor, bounds, order.slack_s, meter)
+                outcomes = _all(campaign, launch, planned, order.seed, path)
     outcomes = with_logs(outcomes, path / "bag")
     _write(path / "outcomes.json", [asdict(outcome) for outcome in outcomes])
-    figures = figures_of(outcomes, order.slack_s) | {"bus": order.bus, "seed": order.seed, "run": str(path)}
+    facts = {"bus": order.bus, "seed": order.seed, "standstill_measured": meter.permitted, "run": str(path)}
+    figures = figures_of(outcomes, order.slack_s) | facts
     folder.figures(figures)
     return figures
 
