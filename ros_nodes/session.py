@@ -26,6 +26,7 @@ from ros_nodes.convert import event_to_msg
 
 STEP_S = 0.05
 SILENT_S = 2.5  # every node says something once a second
+ANSWER_S = 2.0  # then a request is sent again: one that went to a process which was killed is never answered
 
 
 class Session:
@@ -70,7 +71,7 @@ class Session:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise RunError(f"{name} is not active after {timeout_s:g} s ({state or 'no answer'})")
-                answer = self._call(GetState, f"{name}/get_state", GetState.Request(), min(left, 10.0))
+                answer = self._call(GetState, f"{name}/get_state", GetState.Request(), min(left, ANSWER_S))
                 state = answer.current_state.label if answer is not None else ""
 
     def wait_well(self, nodes: Sequence[str], timeout_s: float = 20.0) -> None:
