@@ -170,7 +170,7 @@ def _topics() -> list[Kind]:
         "command": ("motor_node", "applied", ("nan", "shape", "future", "past", "unstamped")),
     }
     rows = [
-        Kind(f"bad {topic}", _publish, (Sign(f"refused {node}"),), "on", lambda b: b.unattended, (0.7, 1.1), True,
+        Kind(f"bad {topic}", _publish, (Sign(f"refused {node}"),), "on", lambda b: b.unattended, (1.1, 1.5), True,
              lambda a: a.stop_publishing(), variants, prepare=_meddle(topic, source))
         for topic, (node, source, variants) in refused.items()
     ]  # fmt: skip

@@ -79,10 +79,10 @@ def test_the_tightened_contract_serves_the_same_model_with_limits_that_are_at_wo
     assert contract.action.rate == (400.0,)
 
 
-def outcome(kind, safe_s, violations=(), detected=True, bound=0.5):
+def outcome(kind, safe_s, violations=(), detected=True, bound=0.5, stood_still=0.0):
     fault = Planned(0, kind, "", 0.3, 1.0)
-    in_bound = safe_s is not None and safe_s <= bound
-    return Outcome(fault, 0, detected, safe_s, bound, in_bound, True, 1.0, list(violations), [], [])
+    in_bound = safe_s is not None and safe_s <= bound + stood_still
+    return Outcome(fault, 0, detected, safe_s, bound, stood_still, in_bound, True, 1.0, list(violations), [], [])
 
 
 def test_figures_count_what_was_violated_and_what_was_late():
@@ -97,3 +97,10 @@ def test_figures_count_what_was_violated_and_what_was_late():
     assert (killed["kind"], killed["faults"], killed["detected"], killed["in_bound"]) == ("kill planner", 4, 3, 2)
     assert (killed["safe_s_median"], killed["safe_s_worst"], killed["limit_violations"]) == (0.3, 0.6, 1)
     assert (dropped["kind"], dropped["in_bound"], dropped["detected"]) == ("line drop", 1, None)
+    assert (figures["stood_still"], figures["in_bound_by_standstill"]) == (0, 0)
+
+
+def test_verdicts_that_the_machines_standing_still_decided_are_counted():
+    outcomes = [outcome("kill planner", 0.6, stood_still=0.2), outcome("kill planner", 0.3, stood_still=0.2)]
+    figures = figures_of(outcomes, 0.0)
+    assert (figures["safe_in_bound"], figures["stood_still"], figures["in_bound_by_standstill"]) == (1.0, 2, 1)
