@@ -17,6 +17,7 @@ from robot_wm.buses.base import MotorBus, ReportingBus
 from robot_wm.checks import Check, first_failure, warnings
 from robot_wm.contract import Contract
 from robot_wm.errors import BusError, ContractError, MessageError
+from robot_wm.estop_input import EstopInput
 from robot_wm.excitation import Excitation
 from robot_wm.mailbox import Mailbox
 from robot_wm.messages import Applied, Command, FloatArray, JointState, Plan
@@ -29,6 +30,7 @@ from robot_wm.state_machine import POWERED, Answer, Conditions, State, StateMach
 from robot_wm.timebase import NS_PER_S, Clock, MonotonicClock
 
 WRITE_FAILURES = 5  # in a row: e-stop
+OVERRUN = 0.5  # of a second's deadlines missed: hold
 FUTURE_TOLERANCE_S = 0.005  # a joint state further ahead of the clock is refused
 
 Publish = Callable[[Applied | None, JointState | None, State], None]
@@ -46,6 +48,7 @@ class MotorLoop:
         listener: called in the loop with every change of state, at the tick that sees it.
         excitation: played whenever neither a command nor a plan is there, from each arming on.
         papers: the files it is started with, for the checks before arming; another thread may replace `papers`.
+        estop_input: what must keep saying that all is clear; None: nothing.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class MotorLoop:
         listener: Callable[[Transition], None] | None = None,
         excitation: Excitation | None = None,
         papers: Papers | None = None,
+        estop_input: EstopInput | None = None,
     ) -> None:
         self.contract = contract
         self.bus = bus
@@ -67,6 +71,7 @@ class MotorLoop:
         self.command_player = CommandPlayer(contract)
         self.excitation = excitation
         self.papers = papers
+        self.estop_input = estop_input
         self.safety = SafetyFilter(contract)
         self._changes: Mailbox[Transition] = Mailbox(64)  # not reported yet
         self.machine = StateMachine(contract.safety, self.clock.now(), self._changes.put)
@@ -226,10 +231,20 @@ class MotorLoop:
     def _judge(self, now: int, playable: bool) -> State:
         breach = self.safety.breach(self._joints) if self._joints is not None else ""
         fault = self.bus.fault() or ""
+        if self.estop_input is not None:
+            fault = self.estop_input.fault(now) or fault
         if not fault and self._failed_writes >= WRITE_FAILURES:
             fault = f"{self._failed_writes} writes in a row failed: {self._write_error}"
         with self._lock:
-            return self.machine.update(now, Conditions(playable, self.joints_defect(now), breach, fault))
+            return self.machine.update(
+                now, Conditions(playable, self.joints_defect(now), breach, fault, self._overrun(now))
+            )
+
+    def _overrun(self, now: int) -> str:
+        """Why the loop is too slow to play anything, or nothing. What is skipped now and then is only counted."""
+        missed = self.stats.missed_lately(now)
+        due = self.contract.motor_hz
+        return f"{missed} of {due:.0f} deadlines missed within a second" if missed >= OVERRUN * due else ""
 
     def _set_power(self, state: State, now: int) -> State:
         """Make the motors' power what the state says; power that cannot be switched on is an e-stop."""

@@ -89,6 +89,7 @@ class TickStats:
         self.read = Histogram()
         self.write = Histogram()
         self.missed_at = 0  # when the newest overrun was seen [ns]; 0: never
+        self._missed: deque[tuple[int, int]] = deque()  # of the last second: when, and how many
 
     def done(self, deadline: int, began: int, ended: int) -> None:
         """Count one tick; all three in [ns]."""
@@ -100,6 +101,13 @@ class TickStats:
         """Count deadlines that passed without a tick."""
         self.ticks_missed += count
         self.missed_at = now
+        self._missed.append((now, count))
+
+    def missed_lately(self, now: int) -> int:
+        """Deadlines missed within the last second."""
+        while self._missed and now - self._missed[0][0] > NS_PER_S:
+            self._missed.popleft()
+        return sum(count for _, count in self._missed)
 
     def overrun_recently(self, now: int, within_s: float = 1.0) -> bool:
         """Whether a deadline was missed within the last `within_s` seconds."""

@@ -59,7 +59,8 @@ class Conditions:
     playable: bool  # a plan, command or excitation is there to be played now
     joints: str = ""  # why the joint state cannot be used
     breach: str = ""  # which joint without a motor is beyond its bounds
-    fault: str = ""  # what the bus reports; e-stop
+    fault: str = ""  # what the bus or the e-stop input reports; e-stop
+    overrun: str = ""  # why the loop cannot keep its pace; hold
 
 
 class StateMachine:
@@ -93,14 +94,15 @@ class StateMachine:
                 self._go(State.ESTOP, now, f"damped without joints for {self._safety.hold_s:g} s: {seen.joints}")
         elif seen.joints or seen.breach:
             self._go(State.DAMPED, now, seen.joints or seen.breach)
-        elif seen.playable:
+        elif seen.playable and not seen.overrun:
             self._played = True
             if self.state is State.HOLD:
                 self._go(State.ARMED, now, "a fresh plan or command")
         elif self.state is State.ARMED:
-            self._go(State.HOLD, now, f"no plan or command for {self._safety.plan_stale_s:g} s")
+            self._go(State.HOLD, now, seen.overrun or f"no plan or command for {self._safety.plan_stale_s:g} s")
         elif self._played and now - self.since > self._safety.hold_s * NS_PER_S:
-            self._go(State.DAMPED, now, f"held for {self._safety.hold_s:g} s without a plan or command")
+            why = f": {seen.overrun}" if seen.overrun else " without a plan or command"
+            self._go(State.DAMPED, now, f"held for {self._safety.hold_s:g} s{why}")
         return self.state
 
     @property

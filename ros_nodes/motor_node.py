@@ -10,7 +10,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import JointState as JointStateMsg
-from std_msgs.msg import Header
+from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -18,6 +18,7 @@ from robot_wm.arming_files import Papers
 from robot_wm.buses.base import MotorBus, read_options
 from robot_wm.buses.calibrated import open_calibrated
 from robot_wm.contract import Contract
+from robot_wm.estop_input import EstopInput
 from robot_wm.excitation import Excitation
 from robot_wm.messages import Applied, Event, JointState
 from robot_wm.motor_loop import MotorLoop
@@ -42,7 +43,10 @@ DEAD = Answer(False, "the motor loop does not run: activate motor_node first")
 
 
 class MotorNode(Base):
-    """Publishes joint_states, applied, state; subscribes plan, command, model_status; serves ~/arm ~/disarm ~/estop ~/reset."""
+    """Publishes joint_states, applied, state; subscribes plan, command, model_status, estop_clear.
+
+    Serves ~/arm, ~/disarm, ~/estop and ~/reset.
+    """
 
     def __init__(self) -> None:
         super().__init__("motor_node")
@@ -53,6 +57,13 @@ class MotorNode(Base):
         self.flag("lock_memory", True, "Keep the process from being swapped out")
         self.number(
             "watchdog_s", 0.5, 0.0, 10.0, "Another process cuts the power when the loop is silent so long [s]; 0: none"
+        )
+        self.number(
+            "estop_clear_s",
+            0.0,
+            0.0,
+            10.0,
+            "E-stop unless the topic estop_clear says true so often [s]; 0: not asked for",
         )
         self.text("excitation", "", "Excite the joints while nobody commands: multisine, chirp or ou; empty: never")
         self.number("amplitude", 0.3, 0.0, 1.0, "Excitation: part of the way from the centre to the nearer limit")
@@ -73,9 +84,26 @@ class MotorNode(Base):
         papers = Papers.read(self.contract, self.value("bundle"))
         self._bus, applied = open_calibrated(self.value("bus"), self.contract, options, papers.zeros)
         self._papers = papers.on_bus(applied)
+        within_s = self.value("estop_clear_s")
+        estop_input = EstopInput(within_s) if within_s else None
         self._loop = MotorLoop(
-            self.contract, self._bus, self.clock_, self._publish, self._announce, excitation, self._papers.used("")
+            self.contract,
+            self._bus,
+            self.clock_,
+            self._publish,
+            self._announce,
+            excitation,
+            self._papers.used(""),
+            estop_input,
         )
+        if estop_input is not None:
+            self.subscribe(
+                Bool,
+                topics.ESTOP_CLEAR,
+                lambda msg: estop_input.say(msg.data, self.clock_.now()),
+                topics.latest(),
+                always=True,
+            )
         self._end = Flag()
         self.subscribe(JointTrajectory, topics.PLAN, self._on_plan, topics.latest())
         self.subscribe(JointStateMsg, topics.COMMAND, self._on_command, topics.command())

@@ -7,7 +7,7 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
-from std_msgs.msg import Header
+from std_msgs.msg import Bool, Header
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_wm.contract import Contract
@@ -21,6 +21,7 @@ PLAN_INFO = "plan_info"
 CORRECTION_INFO = "correction_info"
 APPLIED = "applied"
 COMMAND = "command"
+ESTOP_CLEAR = "estop_clear"  # true as long as nobody wants a stop (parameter estop_clear_s of motor_node)
 STATE = "state"
 TRUST = "trust"  # posterior_node's, by rung: normal, cautious, policy or hold, with the cause
 EVENT = "event"
@@ -38,6 +39,7 @@ TYPES: dict[str, type] = {
     CORRECTION_INFO: DiagnosticArray,
     APPLIED: JointStateMsg,
     COMMAND: JointStateMsg,
+    ESTOP_CLEAR: Bool,
     STATE: Header,
     TRUST: Header,
     EVENT: Header,

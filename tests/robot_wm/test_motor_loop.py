@@ -8,6 +8,7 @@ import pytest
 from conftest import slider_contract
 from motor_bench import STEP, TICK, Bench
 from robot_wm.errors import BusError, ContractError
+from robot_wm.estop_input import PRESSED, EstopInput
 from robot_wm.excitation import Excitation
 from robot_wm.messages import JointState
 from robot_wm.motor_loop import WRITE_FAILURES
@@ -317,6 +318,29 @@ def test_a_stalled_machine_is_seen_as_late_and_missed_ticks_and_goes_to_hold():
     assert not motor.bus.enabled  # however the loop ends, the power is cut
 
 
+def test_the_estop_input_refuses_arming_stops_at_once_and_holds_the_reset_until_it_is_clear():
+    motor = bench(safety={"hold_s": 60.0})
+    given = motor.loop.estop_input = EstopInput(0.15)
+    motor.tick()
+    refused = motor.loop.arm()
+    assert not refused.success
+    assert "the e-stop input has said nothing yet" in refused.message
+    given.say(True, motor.clock.now())
+    motor.arm()
+    given.say(False, motor.clock.now())
+    assert motor.tick() is State.ESTOP
+    assert not motor.bus.enabled
+    assert motor.loop.machine.cause == PRESSED
+    assert not motor.loop.reset().success
+    given.say(True, motor.clock.now())
+    motor.tick()
+    assert motor.tick() is State.ESTOP  # it latches
+    assert motor.loop.reset().success
+    motor.arm()
+    assert motor.tick(20) is State.ESTOP
+    assert "silent for 0.1" in motor.loop.machine.cause
+
+
 def test_how_long_the_bus_takes_to_read_and_to_write_is_counted():
     motor = bench()
     motor.arm()
@@ -334,6 +358,31 @@ def test_how_long_the_bus_takes_to_read_and_to_write_is_counted():
     motor.tick()
     figures = motor.loop.health().figures
     assert (figures["read_ms_max"], figures["write_ms_max"]) == (2.0, 3.0)
+
+
+@pytest.mark.parametrize(("last", "after"), [(60, State.ARMED), (140, State.DAMPED)])
+def test_a_loop_that_cannot_keep_its_pace_holds_and_goes_on_when_it_can_or_damps(last, after):
+    motor = bench()
+    motor.arm()
+    stop, sleeps, states = threading.Event(), [], []
+    slow = 25_000_000  # a tick that takes two and a half periods
+
+    def sleep_until(stamp):
+        sleeps.append(stamp)
+        states.append(motor.loop.machine.state)
+        motor.loop.plans.put(motor.plan([1.0] * 20))
+        motor.clock._now = max(motor.clock._now, stamp)
+        if len(sleeps) == 200:
+            stop.set()
+
+    read = motor.bus.read
+    motor.clock.sleep_until = sleep_until
+    motor.bus.read = lambda: (motor.clock.advance(slow if 20 < len(sleeps) < last else 0), read())[1]
+    motor.loop.run(stop)
+    reached = [state for i, state in enumerate(states) if i == 0 or states[i - 1] is not state]
+    assert reached == [State.HOLD, State.ARMED, State.HOLD, after]  # first until the plan comes
+    held = next(t for t in motor.transitions if t.after is State.HOLD and "deadlines" in t.cause)
+    assert held.cause.endswith("of 100 deadlines missed within a second")
 
 
 def test_run_reports_what_real_time_it_got():

@@ -16,7 +16,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (the extra `ros`, or a ROS inst
 import rclpy
 from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
-from std_msgs.msg import Header
+from std_msgs.msg import Bool, Header
 
 from bundleless import CONTRACT
 from calibration.files import write
@@ -41,15 +41,16 @@ def motor(domain, tmp_path):
     supervisor = Supervisor(tmp_path / "logs", dict(os.environ))
     sessions = []
 
-    def start(bundle="", **changes):
+    def start(bundle="", parameters=(), **changes):
         path = tmp_path / "contract.yaml"
         safety = {"joint_stale_s": 10.0, **changes.pop("safety", {})}  # a loaded machine misses ticks
         path.write_text(yaml.safe_dump({**yaml.safe_load(CONTRACT), "safety": safety, **changes}))
         given = {"contract": path, "bus": "loopback", "autostart": "true", "priority": 0, "lock_memory": "false"}
         given |= {"bundle": bundle} if bundle else {}
-        parameters = [item for key, value in given.items() for item in ("-p", f"{key}:={value}")]
+        given |= dict(parameters)
+        arguments = [item for key, value in given.items() for item in ("-p", f"{key}:={value}")]
         supervisor.stop(patience_s=20.0)
-        supervisor.start(Command("motor_node", ("-m", "ros_nodes.motor_node", "--ros-args", *parameters)))
+        supervisor.start(Command("motor_node", ("-m", "ros_nodes.motor_node", "--ros-args", *arguments)))
         while sessions:
             sessions.pop().__exit__(None, None, None)
         sessions.append(Session("", supervisor.check).__enter__())
@@ -115,6 +116,29 @@ def test_a_bundle_that_planner_node_says_it_plans_with_is_no_doubt_any_more(moto
     finally:
         node.destroy_node()
         rclpy.try_shutdown(context=context)
+
+
+def test_without_word_from_the_estop_input_it_does_not_arm_and_when_that_falls_silent_it_stops(motor):
+    session = motor(parameters=[("estop_clear_s", 5.0)])
+    assert "the e-stop input has said nothing yet" in refusal(session)
+    context = Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("button", context=context)
+    try:
+        button = node.create_publisher(Bool, topics.ESTOP_CLEAR, topics.latest())
+        deadline = time.monotonic() + 60.0
+        while not said(session).startswith("ready"):
+            assert time.monotonic() < deadline
+            button.publish(Bool(data=True))
+            session.spin(0.05)
+        assert session.trigger("motor_node/arm", 30.0).startswith("armed: ")
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+    while "the e-stop input is silent" not in session.diagnostics["motor_node"][1]:
+        assert time.monotonic() < deadline
+        session.spin(0.05)
+    assert session.diagnostics["motor_node"][2]["state"] == "estop"
 
 
 def test_without_anything_asked_for_it_arms(motor):
