@@ -15,6 +15,9 @@ class Safety:
 
     position: dict[str, tuple[float, float]] = field(default_factory=dict)
     velocity: dict[str, float] = field(default_factory=dict)
+    soft: dict[str, float] = field(
+        default_factory=dict
+    )  # effort, velocity mode: so near a position bound pushing on fades
     plan_stale_s: float = 0.1  # no valid plan for this long: hold
     joint_stale_s: float = 0.05  # no joint state for this long: damp
     hold_s: float = 1.0  # holding for this long: damp
@@ -36,6 +39,11 @@ def parse_safety(reader: FieldReader, data: Any) -> Safety:
         joint: reader.number(value, f"safety.velocity.{joint}", above=0.0)
         for joint, value in reader.mapping(table.get("velocity") or {}, "safety.velocity").items()
     }
+    soft = {}
+    for joint, value in reader.mapping(table.get("soft") or {}, "safety.soft").items():
+        soft[joint] = reader.number(value, f"safety.soft.{joint}", above=0.0)
+        if joint not in position:
+            raise reader.fail(f"safety.soft.{joint}", "has no bound to be near to: give it one in safety.position")
     times = {
         name: reader.number(table.get(name, getattr(defaults, name)), f"safety.{name}", above=0.0)
         for name in ("plan_stale_s", "joint_stale_s", "hold_s")
@@ -43,6 +51,7 @@ def parse_safety(reader: FieldReader, data: Any) -> Safety:
     return Safety(
         position=position,
         velocity=velocity,
+        soft=soft,
         hold_effort=reader.numbers(table.get("hold_effort") or (), "safety.hold_effort"),
         damping=reader.numbers(table.get("damping") or (), "safety.damping"),
         voltage=_voltage(reader, table.get("voltage") or ()),

@@ -7,7 +7,8 @@ In this order:
 3. Its change since what was last really sent is limited to `action.rate` times the period. A plan changes at once by what
    the rate allows in a whole model step: that much is played as a ramp and is no clip. `action.jerk` is the planner's to
    keep, not the filter's, which must be able to stop at once.
-4. Towards a joint's position bound: effort and velocity that would push further out become zero, a position is clamped.
+4. Towards a joint's position bound: effort and velocity that would push further out become zero, a position is clamped. Within
+   `safety.soft` of the bound they fade: half as near, half as much.
    Beyond a joint's velocity bound: effort that would speed it up becomes zero, a velocity is clamped.
    A bounded joint whose state is too old to judge gets zero, or in position mode keeps what it had.
 5. The limits once more, because they hold whatever happened above.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot_wm.contract import Contract
-from robot_wm.errors import MessageError
+from robot_wm.errors import ContractError, MessageError
 from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S
 
@@ -57,6 +58,11 @@ class SafetyFilter:
         self._stale = round(contract.safety.joint_stale_s * NS_PER_S)
         self._position = contract.safety.position
         self._velocity = contract.safety.velocity
+        self._soft = contract.safety.soft
+        if self._soft and self.mode == "position":
+            raise ContractError(
+                f"contract {contract.name}: safety.soft is of effort and velocity mode; a position is clamped"
+            )
         self._bounded = [(i, name) for i, name in enumerate(action.names) if name in {*self._position, *self._velocity}]
         self._needed = tuple(dict.fromkeys([*action.names, *self._position, *self._velocity]))
         self._measured = _measured(contract)
@@ -185,7 +191,7 @@ class SafetyFilter:
                 return 0.0, "position"
         if abs(velocity) >= fastest and value * velocity > 0.0:
             return 0.0, "velocity"
-        return value, ""
+        return self._faded(name, value, position)
 
     def _velocity_target(self, name: str, value: float, position: float | None, period_s: float) -> tuple[float, str]:
         low, high = self._position.get(name, (-np.inf, np.inf))
@@ -196,7 +202,16 @@ class SafetyFilter:
             bounded = min(max(safe, slowest_in[0]), slowest_in[1])
             if bounded != safe:
                 safe, reason = bounded, "position"
-        return safe, reason
+        faded, soft = self._faded(name, safe, position)
+        return (faded, soft) if faded != safe else (safe, reason)
+
+    def _faded(self, name: str, value: float, position: float | None) -> tuple[float, str]:
+        """What is left of a push towards a bound that is nearer than the joint's soft zone is wide."""
+        if position is None or name not in self._soft:
+            return value, ""
+        low, high = self._position[name]
+        room = (high - position if value > 0.0 else position - low) / self._soft[name]
+        return value * min(max(room, 0.0), 1.0), "soft"
 
     def _position_target(self, i: int, name: str, value: float, period_s: float) -> tuple[float, str]:
         low, high = self._position.get(name, (-np.inf, np.inf))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import slider_contract
-from robot_wm.errors import MessageError
+from robot_wm.errors import ContractError, MessageError
 from robot_wm.messages import JointState
 from robot_wm.safety import SafetyFilter
 
@@ -54,6 +54,27 @@ def test_tightened_limits_clip_and_are_counted():
     assert checked.values == pytest.approx([-2.0])
     assert checked.reasons == ("limit:slider",)
     assert safety.counts == {"limit:slider": 2}
+
+
+@pytest.mark.parametrize("mode", ["effort", "velocity"])
+def test_in_the_soft_zone_a_push_towards_the_bound_fades_and_one_away_from_it_does_not(mode):
+    safety = SafetyFilter(contract(mode, safety={"position": {"slider": [-100, 100]}, "soft": {"slider": 20}}))
+    for position, asked, sent in [
+        (79.0, 8.0, 8.0),
+        (90.0, 8.0, 4.0),
+        (95.0, 8.0, 2.0),
+        (90.0, -8.0, -8.0),
+        (-95.0, -8.0, -2.0),
+    ]:
+        checked = send(safety, asked, joints(position))
+        assert checked.values == pytest.approx([sent])
+        assert checked.reasons == (("soft:slider",) if sent != asked else ())
+    assert send(safety, 8.0, joints(101.0)).values == pytest.approx([0.0])
+
+
+def test_a_soft_zone_of_a_position_target_is_refused():
+    with pytest.raises(ContractError, match="safety.soft is of effort and velocity mode"):
+        SafetyFilter(contract("position", safety={"position": {"slider": [-1, 1]}, "soft": {"slider": 0.1}}))
 
 
 def test_the_rate_limits_the_change_since_what_was_really_sent():
