@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from models.world_model import WorldModel
-from robot_wm.bags.align import load_function
 from robot_wm.contract import Contract
 from robot_wm.errors import ContractError
+from robot_wm.functions import load_function
 
 CostFunction = Callable[[Tensor, Tensor], Tensor]
 MARGIN = 0.05  # of a joint's range, at either end, within which `joint_limits` rises from 0 to 1

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.row_store import Rows, RowStore, Stored
-from robot_wm.bags.align import Episode, Options, align_with_report, load_function
+from robot_wm.bags.align import Episode, Options, align_with_report
 from robot_wm.bags.align_report import AlignReport
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.bags.storage import data_files
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError
+from robot_wm.functions import load_function
 from robot_wm.images import Pixels
 
 QUANTILES = 21  # of an image's delays, evenly spaced from the shortest to the longest

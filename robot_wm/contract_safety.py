@@ -10,6 +10,15 @@ from robot_wm.field_reader import FieldReader, short
 
 
 @dataclass(frozen=True)
+class Box:
+    """Where a point of the robot may be (robot_wm/workspace.py)."""
+
+    function: str  # package.module:function, of the driven joints' positions
+    low: tuple[float, ...]  # corner (3,) [m]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Safety:
     """Bounds of the safety filter and the fallback ladder; every per-joint table is by joint name."""
 
@@ -18,6 +27,7 @@ class Safety:
     soft: dict[str, float] = field(
         default_factory=dict
     )  # effort, velocity mode: so near a position bound pushing on fades
+    workspace: Box | None = None  # outside: damp
     plan_stale_s: float = 0.1  # no valid plan for this long: hold
     joint_stale_s: float = 0.05  # no joint state for this long: damp
     hold_s: float = 1.0  # holding for this long: damp
@@ -52,11 +62,22 @@ def parse_safety(reader: FieldReader, data: Any) -> Safety:
         position=position,
         velocity=velocity,
         soft=soft,
+        workspace=_box(reader, table.get("workspace")),
         hold_effort=reader.numbers(table.get("hold_effort") or (), "safety.hold_effort"),
         damping=reader.numbers(table.get("damping") or (), "safety.damping"),
         voltage=_voltage(reader, table.get("voltage") or ()),
         **times,
     )
+
+
+def _box(reader: FieldReader, data: Any) -> Box | None:
+    if not data:
+        return None
+    table = reader.table(data, "safety.workspace", Box, ("function", "low", "high"))
+    low, high = (reader.numbers(table[name], f"safety.workspace.{name}", 3) for name in ("low", "high"))
+    if not all(a < b for a, b in zip(low, high, strict=True)):
+        raise reader.fail("safety.workspace", "low must be below high in each of the three directions")
+    return Box(reader.text(table["function"], "safety.workspace.function"), low, high)
 
 
 def _voltage(reader: FieldReader, data: Any) -> tuple[float, ...]:

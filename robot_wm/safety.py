@@ -27,6 +27,7 @@ from robot_wm.contract import Contract
 from robot_wm.errors import ContractError, MessageError
 from robot_wm.messages import FloatArray, JointState
 from robot_wm.timebase import NS_PER_S
+from robot_wm.workspace import Workspace
 
 TOLERANCE = 1e-6  # of the range: a smaller change is rounding, not a clip
 OUTSIDE = 0.01  # of the range: so far outside a joint may be armed in position mode
@@ -64,6 +65,7 @@ class SafetyFilter:
                 f"contract {contract.name}: safety.soft is of effort and velocity mode; a position is clamped"
             )
         self._bounded = [(i, name) for i, name in enumerate(action.names) if name in {*self._position, *self._velocity}]
+        self._workspace = Workspace(contract) if contract.safety.workspace is not None else None
         self._needed = tuple(dict.fromkeys([*action.names, *self._position, *self._velocity]))
         self._measured = _measured(contract)
         self._index: dict[str, int] = {}
@@ -136,7 +138,10 @@ class SafetyFilter:
         return ""
 
     def breach(self, state: JointState) -> str:
-        """Name a joint without a motor that is beyond its bounds (only stopping everything helps then), or nothing."""
+        """Name a joint without a motor that is beyond its bounds, or the point that is outside the workspace, or nothing.
+
+        Only stopping everything helps then.
+        """
         for name in self._needed[len(self.names) :]:
             position, velocity = self._joint(state, name)
             low, high = self._position.get(name, (-np.inf, np.inf))
@@ -144,7 +149,7 @@ class SafetyFilter:
                 return f"{name} is at {position:.3f}, outside {low:g}..{high:g}"
             if velocity is not None and abs(velocity) > self._velocity.get(name, np.inf):
                 return f"{name} moves at {velocity:.3f}, its bound is {self._velocity[name]:g}"
-        return ""
+        return self._workspace.breach(self.select(state, state.position)) if self._workspace is not None else ""
 
     def select(self, state: JointState, values: FloatArray) -> FloatArray:
         """Pick from `values` (joints,) of a state those of the actuated joints, in the contract's order; zeros if not measured."""
@@ -244,6 +249,6 @@ class SafetyFilter:
 def _measured(contract: Contract) -> tuple[str, ...]:
     """Fields of the joint state that this contract cannot be kept without."""
     safety = contract.safety
-    position = contract.action.mode == "position" or bool(safety.position)
+    position = contract.action.mode == "position" or bool(safety.position) or safety.workspace is not None
     velocity = bool(safety.velocity) or (contract.action.mode == "effort" and bool(safety.damping))
     return ("position",) * position + ("velocity",) * velocity

@@ -6,12 +6,8 @@ nearest measurement with its signed age, and as the action of a step the time av
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +22,7 @@ from robot_wm.bags.series import Policy, Series
 from robot_wm.contract import Contract
 from robot_wm.contract_observations import Observation
 from robot_wm.errors import BagError, ContractError
+from robot_wm.functions import load_function
 from robot_wm.images import Pixels
 from robot_wm.messages import Event, FloatArray
 from robot_wm.timebase import NS_PER_S, Grid
@@ -284,26 +281,6 @@ def _relabel(contract: Contract, observation: FloatArray, action: FloatArray) ->
             f"reward.function {name} must return {len(observation)} finite numbers, one per step; got shape {result.shape}"
         )
     return result
-
-
-def load_function(name: str, where: str = "reward.function") -> Callable[..., Any]:
-    """Import `package.module:function`, installed or in this folder; `where` is the contract's field that names it.
-
-    Raises:
-        ContractError: saying which part is missing.
-    """
-    module, _, function = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        found = getattr(import_module(module), function)
-    except ImportError as error:
-        raise ContractError(f"{where}: {module} cannot be imported: {error}") from error
-    except AttributeError as error:
-        raise ContractError(f"{where}: {module} has no function {function!r}") from error
-    if not callable(found):
-        raise ContractError(f"{where}: {name} is no function")
-    return found  # type: ignore[no-any-return]
 
 
 def _single(values: FloatArray | NDArray[np.bool_]) -> FloatArray:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from bag_tools import JOINTS, MS, START, drive, drives, joint_state, record, robot, robot_data
 from robot_wm.actions import normalise
-from robot_wm.bags.align import Options, align, align_with_report, load_function, tensor_columns
+from robot_wm.bags.align import Options, align, align_with_report, tensor_columns
 from robot_wm.bags.episodes import Span, cut_gaps, event_spans
 from robot_wm.bags.reader import open_bag
 from robot_wm.bags.series import Policy
 from robot_wm.contract import parse_contract
 from robot_wm.errors import BagError, ContractError
+from robot_wm.functions import load_function
 from robot_wm.messages import Applied, Event, JointState, Measurement
 from robot_wm.timebase import NS_PER_S
 
