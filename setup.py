@@ -60,6 +60,7 @@ COMMANDS = [
     "run = ros_nodes.commands:run",
     "record = ros_nodes.commands:record",
     "faults = ros_nodes.fault_commands:faults",
+    "guard = ros_nodes.guard:guard",
     "calibrate = calibration.commands:calibrate",
 ]
 
