@@ -57,10 +57,11 @@ class StandstillMeter:
             self._pauses.append((first, last))
 
 
-def watch(core: int, ended: threading.Event) -> None:
+def watch(core: int, ready: threading.Barrier, ended: threading.Event) -> None:
     """Tell every pause of a core on the standard output: from and to [ns, monotonic]."""
     os.sched_setaffinity(0, {core})
     last = time.monotonic_ns()
+    ready.wait()
     while not ended.is_set():
         time.sleep(PERIOD_S)
         now = time.monotonic_ns()
@@ -76,11 +77,13 @@ def main() -> None:
     except (OSError, AttributeError):
         print("not permitted", flush=True)
         return
-    ended = threading.Event()
-    cores = [threading.Thread(target=watch, args=(core, ended)) for core in sorted(os.sched_getaffinity(0))]
-    print("watching", flush=True)
+    numbers, ended = sorted(os.sched_getaffinity(0)), threading.Event()
+    ready = threading.Barrier(len(numbers) + 1)
+    cores = [threading.Thread(target=watch, args=(number, ready, ended)) for number in numbers]
     for core in cores:
         core.start()
+    ready.wait()
+    print("watching", flush=True)
     sys.stdin.read()
     ended.set()
     for core in cores:
