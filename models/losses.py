@@ -52,7 +52,7 @@ def compute_losses(
         targets = td_target(model, config, sequence, noise, posteriors)
         values = model.values(latents[:-1], action, dropout=noise.dropout)
         terms["value"] = config.value * (ahead * cross_entropy(values, targets)).mean()
-        policy, scale = policy_loss(model, config, sequence, noise, latents, scale)
+        policy, scale = policy_loss(model, config, sequence, noise, latents.detach(), scale)
         terms["policy"] = (here * policy).mean()
     # The probe is cheap to learn: a quarter of the batch is enough, but a quarter of every start.
     probed = slice(None, None, 4) if config.starts > 1 else slice(0, max(1, latents.shape[1] // 4))
@@ -111,14 +111,12 @@ def policy_loss(
     model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, latents: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Maximise the scaled value and the entropy, and stay near the data's actions where asked: loss (H + 1, B), scale ()."""
-    given = latents.detach()
-    sample = model.policy(given, noise.policy)
-    value = expectation(model.values(given, sample.action, frozen=True, heads=noise.policy_heads)).mean(0)
+    sample = model.policy(latents, noise.policy)
+    value = expectation(model.values(latents, sample.action, frozen=True, heads=noise.policy_heads)).mean(0)
     scale = scale + config.scale_rate * (percentile_range(value[0].detach()) - scale)
     loss = -(value / scale.clamp(min=1.0) + config.entropy * sample.entropy)
     if config.behaviour_cloning:
-        mean = model.policy(latents, noise.policy).mean if config.cloning_teaches else sample.mean
-        loss = loss + config.behaviour_cloning * (mean - sequence.action).square().mean(-1)
+        loss = loss + config.behaviour_cloning * (sample.mean - sequence.action).square().mean(-1)
     return loss, scale
 
 

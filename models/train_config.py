@@ -44,7 +44,6 @@ class LossConfig:
     probe: float = 1.0  # ours: reads frozen latents, so it changes nothing else
     entropy: float = 1e-4
     behaviour_cloning: float = 0.0  # TD3+BC (arXiv 2106.06860): keeps the policy, hence the TD targets, inside the data
-    cloning_teaches: bool = False  # ours: the latent, too, learns what tells the data's actions
     discount: float = 0.99
     trace: float = 0.0  # ours: share of the recorded rewards in what follows a step; 0: one step, as TD-MPC2
     drop: float = 0.1  # chance that an instant's observations, and that one observation of several, is missing

@@ -24,9 +24,7 @@ class Safety:
 
     position: dict[str, tuple[float, float]] = field(default_factory=dict)
     velocity: dict[str, float] = field(default_factory=dict)
-    soft: dict[str, float] = field(
-        default_factory=dict
-    )  # effort, velocity mode: so near a position bound pushing on fades
+    soft: dict[str, float] = field(default_factory=dict)  # so near a position bound a push towards it fades
     workspace: Box | None = None  # outside: damp
     plan_stale_s: float = 0.1  # no valid plan for this long: hold
     joint_stale_s: float = 0.05  # no joint state for this long: damp
