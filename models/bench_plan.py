@@ -1,6 +1,7 @@
 """`robot-wm bench plan --size`: our planner beside the plain reference and a library's MPPI, all driving one random model.
 
-They take turns, so that whatever else the machine does meets all of them, and so does the matrix product whose rate is the ceiling.
+They take turns, so that whatever else the machine does meets all of them, and so does the matrix product whose rate is the ceiling,
+in the precision in which our planner multiplies.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def measure(
     rivals = {"reference": reference(model, planner, discount_for(contract))}
     if importlib.util.find_spec("pytorch_mppi"):
         rivals["library"] = library(model, planner, discount_for(contract))
-    operands = [(torch.randn(n, k), torch.randn(k, m)) for n, k, m in (PRODUCT, (1024, 1024, 1024))]
+    precision = torch.bfloat16 if timer.model.provider == "openvino-bf16" else torch.float32
+    shapes = (PRODUCT, (1024, 1024, 1024))
+    operands = [(torch.randn(n, k, dtype=precision), torch.randn(k, m, dtype=precision)) for n, k, m in shapes]
     ours: list[float] = []
     times: dict[str, list[float]] = {name: [] for name in rivals}
     rates: list[float] = []
@@ -70,6 +73,7 @@ def measure(
     return figures | {
         "gflop_per_plan": work / 1e9,
         "ceiling_gflops": ceiling / 1e9,
+        "ceiling_precision": str(precision).removeprefix("torch."),
         "fraction_of_ceiling": achieved / ceiling,
     }
 

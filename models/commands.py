@@ -114,7 +114,7 @@ def bench_plan(
     horizon: Annotated[int, typer.Option(help="Model steps, with --size.", min=1)] = 3,
     samples: Annotated[int, typer.Option(help="Samples per refinement, with --size.", min=64)] = 512,
     refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the bundle's budget, or 6.", min=0)] = 0,
-    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "auto",
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of one refinement.", min=1)] = 2,
     plans: Annotated[int, typer.Option(help="Plans to time; 0: 300, or 30 with --size.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights and noise.")] = 0,

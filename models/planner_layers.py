@@ -110,8 +110,8 @@ class SimNormed(Normed):
 def two_hot_mean(logits: Tensor) -> Tensor:
     """Scalars (N,) that two-hot logits (N, BINS) of a centred last layer stand for."""
     bins = torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, BINS, dtype=logits.dtype)
-    sums = logits.clamp(-LARGEST, LARGEST).exp() @ torch.stack([bins, torch.ones_like(bins)], dim=1)
-    return symexp(sums[:, 0] / sums[:, 1])
+    powers = logits.clamp(-LARGEST, LARGEST).exp()
+    return symexp((powers * bins).sum(1) / powers.sum(1))
 
 
 def mish(x: Tensor) -> Tensor:

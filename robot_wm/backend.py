@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,13 @@ PROVIDERS = {  # the name a user types → ONNX Runtime's name, in order of pref
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
+    "openvino-bf16": "OpenVINOExecutionProvider",  # the planner's products in bfloat16 (float32 on a CPU without them)
     "cpu": "CPUExecutionProvider",
 }
 
 ON_GPU = ("tensorrt", "cuda")
-BOUND = ("propose", "refine")  # graphs of fixed sizes, run by one thread
+OPENVINO = ("openvino", "openvino-bf16")
+PLANNING = ("propose", "refine")  # graphs of fixed sizes, run by one thread; these alone are worth OpenVINO
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def choose_provider(wanted: str = "auto") -> str:
     """
     available = [name for name, full in PROVIDERS.items() if full in ort.get_available_providers()]
     if wanted == "auto":
-        return next(name for name in available if name != "openvino")
+        return next(name for name in available if name not in OPENVINO)
     if wanted not in PROVIDERS:
         raise BackendError(f"unknown provider {wanted!r}; choose auto, {', '.join(PROVIDERS)}")
     if wanted not in available:
@@ -87,8 +90,9 @@ class Session:
             self._session, self._binding, self.captured = _opened(str(path), options, wanted, threads, bound)
         except Exception as error:  # ONNX Runtime raises its own, undocumented types
             raise BackendError(f"{path}: ONNX Runtime cannot load the graph: {_first_line(error)}") from error
-        names = {full: name for name, full in PROVIDERS.items()}
-        self.provider = names.get(self._session.get_providers()[0], "cpu")
+        given = self._session.get_providers()[0]
+        names = {full: name for name, full in PROVIDERS.items()} | {PROVIDERS[wanted]: wanted}
+        self.provider = names.get(given, "cpu")
         if provider not in ("auto", self.provider):
             raise BackendError(f"{path}: asked for provider {provider!r}, ONNX Runtime gave {self.provider!r}")
         self.inputs = {item.name: item.shape for item in self._session.get_inputs()}
@@ -165,7 +169,7 @@ class Model:
         self._wanted, self._threads = provider, (threads, planner_threads or threads)
         opened = graphs_for(bundle.contract, graphs) if "encode" in graphs else graphs
         self.sessions = {name: self._open(name) for name in opened}
-        self.provider = self.sessions[graphs[-1]].provider
+        self.provider = self.sessions["refine" if "refine" in opened else opened[-1]].provider
 
     def with_samples(self, samples: int) -> Model:
         """The same bundle with another number of samples; `refine` apart it shares the sessions. As `samples` above."""
@@ -177,9 +181,10 @@ class Model:
         return other
 
     def _open(self, name: str) -> Session:
-        threads = self._threads[name in ("propose", "refine")]
+        planning = name in PLANNING
+        wanted = "cpu" if self._wanted in OPENVINO and not planning else self._wanted
         sizes = {"S": self.budget.samples} if name == "refine" else None
-        session = Session(self.bundle.graph(name), self._wanted, threads, sizes, bound=name in BOUND)
+        session = Session(self.bundle.graph(name), wanted, self._threads[planning], sizes, bound=planning)
         if name == "refine" and "jerk" not in session.inputs:
             raise BackendError(
                 f"{session.path}: was exported before plans had a jerk bound; `robot-wm export` makes a new one"
@@ -267,7 +272,7 @@ def _opened(
 def _with_fallback(provider: str, threads: int, captured: bool = False) -> list[tuple[str, dict[str, str]]]:
     """TensorRT hands single operators to CUDA, and everything to the CPU where it must."""
     order = list(PROVIDERS)
-    chain = [provider] if provider in ("cpu", "openvino") else order[order.index(provider) : 2]
+    chain = [provider] if provider in ("cpu", *OPENVINO) else order[order.index(provider) : 2]
     available = ort.get_available_providers()
     names = [name for name in dict.fromkeys([*chain, "cpu"]) if PROVIDERS[name] in available]
     return [(PROVIDERS[name], _settings(name, threads, captured and name == provider)) for name in names]
@@ -278,8 +283,10 @@ def _settings(provider: str, threads: int, captured: bool) -> dict[str, str]:
         return _engine_cache() | {"trt_cuda_graph_enable": str(int(captured))}
     if provider == "cuda":
         return {"use_tf32": "1", "enable_cuda_graph": str(int(captured))}
-    if provider == "openvino":  # has threads of its own, and takes a lower precision unasked where the machine has one
-        return {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
+    if provider in OPENVINO:  # has threads of its own, and takes a lower precision unasked where the machine has one
+        hint = "bf16" if provider == "openvino-bf16" else "f32"
+        own = {"CPU": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(threads)}}
+        return {"device_type": "CPU", "load_config": json.dumps(own)}
     return {}
 
 

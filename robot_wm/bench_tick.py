@@ -17,7 +17,7 @@ LATE_S = 0.3  # how late the late correction is: everything since is replayed
 
 def bench_tick(
     bundle: Annotated[Path | None, typer.Option(help="Bundle whose filter is timed too.")] = None,
-    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "auto",
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")] = "auto",
     joints: Annotated[int, typer.Option(help="Joints of the robot when no bundle is given.", min=1)] = 6,
     motor_hz: Annotated[float, typer.Option(help="Rate of the paced loop [Hz]; 0: the contract's.", min=0)] = 0.0,
     ticks: Annotated[int, typer.Option(help="Ticks to time.", min=100)] = 5000,

@@ -16,7 +16,7 @@ def replay(
     horizons: Annotated[str, typer.Option(help="How far ahead to predict, comma-separated [ms].")] = "100,200",
     every: Annotated[float, typer.Option(help="Time between starts [s].", min=0.001)] = 0.1,
     observation: Annotated[str, typer.Option(help="Observation to compare; default: the contract's first.")] = "",
-    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "auto",
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Directory for report.html, figures.json and corrections.csv.", file_okay=False)
     ] = None,

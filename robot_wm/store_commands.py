@@ -16,7 +16,8 @@ models = typer.Typer(help="Bundles in a model store: list, verify, push, pull, r
 Store = Annotated[str, typer.Option("--store", help="Model store: a directory, or user@host:path over ssh.")]
 Reference = Annotated[str, typer.Argument(help="A name, an id or its beginning, `current` or `previous`.")]
 Provider = Annotated[
-    str, typer.Option(help="Execution provider that must compute it: auto, tensorrt, cuda, openvino, cpu.")
+    str,
+    typer.Option(help="Execution provider that must compute it: auto, tensorrt, cuda, openvino, openvino-bf16, cpu."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

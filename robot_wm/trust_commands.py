@@ -22,7 +22,7 @@ def fit(
     alarms: Annotated[
         float, typer.Option(help="False alarms expected in ten minutes of healthy running.", min=0.001)
     ] = 0.2,
-    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")] = "cpu",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fit what is usual on held-out bags of healthy running, a minute at least, better ten, and write it into the bundle."""

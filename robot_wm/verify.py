@@ -19,8 +19,8 @@ from robot_wm.bundle import Bundle, graphs_for
 from robot_wm.contract import Contract
 from robot_wm.errors import BackendError, BundleError
 
-# Largest error allowed, by provider: CUDA multiplies in TF32, TensorRT and OpenVINO may compute in half precision.
-TOLERANCES = {"cpu": 1e-3, "cuda": 1e-2, "tensorrt": 5e-2, "openvino": 5e-2}
+# Largest error allowed, by provider: CUDA multiplies in TF32, TensorRT in half precision.
+TOLERANCES = {"cpu": 1e-3, "openvino": 1e-3, "cuda": 1e-2, "tensorrt": 5e-2, "openvino-bf16": 1e-1}
 EXACT = 1e-3  # up to this tolerance the same rollouts must become elites
 CHOSEN = ("next_mean", "next_std", "best")  # outputs of `refine` that depend on which rollouts are elites
 
@@ -30,7 +30,7 @@ Golden = dict[str, tuple[dict[str, Any], dict[str, Any]]]  # graph → (inputs, 
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify_on_device` found: the largest error of each graph, all within `tolerance`."""
+    """What `verify_on_device` found: the largest error of each graph, none above `tolerance`."""
 
     bundle_id: str
     provider: str
@@ -42,16 +42,17 @@ def verify_on_device(bundle: Bundle, model: Model, tolerance: float | None = Non
     """Run every graph of `model` on the bundle's golden inputs and compare with its golden outputs.
 
     Args:
-        tolerance: largest error allowed, absolute below 1 and relative above (default: by the model's provider).
+        tolerance: largest error allowed, absolute below 1 and relative above (default: by the provider of each graph).
 
     Raises:
         BundleError: the golden file is unusable, a graph belongs to another contract, returns something that is not finite
             or differs; the message names the graph.
     """
-    limit = TOLERANCES[model.provider] if tolerance is None else tolerance
-    errors = {}
+    errors, largest = {}, 0.0
     for name, (inputs, expected) in read_golden(bundle).items():
         session = model.sessions[name]
+        limit = TOLERANCES[session.provider] if tolerance is None else tolerance
+        largest = max(largest, limit)
         embedded = session.metadata.get("contract_hash")
         if embedded != bundle.contract.hash:
             raise BundleError(
@@ -69,7 +70,7 @@ def verify_on_device(bundle: Bundle, model: Model, tolerance: float | None = Non
                 f"{bundle.path}: graph {name} differs from its golden outputs by {errors[name]:.2g} (allowed: {limit:g} on "
                 f"{session.provider}): the graph was altered, or this provider computes it wrongly"
             )
-    return Verification(bundle.bundle_id, model.provider, limit, errors)
+    return Verification(bundle.bundle_id, model.provider, largest, errors)
 
 
 def read_golden(bundle: Bundle) -> Golden:

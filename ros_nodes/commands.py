@@ -13,7 +13,9 @@ from robot_wm.errors import RunError
 Seconds = Annotated[float, typer.Option(min=0.1, help="Length of the run [s].")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the initial state and of the planner's noise.")]
 Runs = Annotated[Path, typer.Option(help="Where run folders are made.")]
-Provider = Annotated[str, typer.Option(help="Execution provider: auto, tensorrt, cuda, openvino or cpu.")]
+Provider = Annotated[
+    str, typer.Option(help="Execution provider: auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")
+]
 ParamsFile = Annotated[Path | None, typer.Option(help="ROS parameters that go over ours.", exists=True, dir_okay=False)]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warn or error.")]
 Store = Annotated[str, typer.Option(help="Model store to follow: a bundle pushed there is swapped in while running.")]

@@ -32,7 +32,7 @@ class ModelSyncNode(Base):
         super().__init__("model_sync_node")
         self.text("store", "", "Model store to follow: a directory, or user@host:path over ssh")
         self.text("cache", "", "Where bundles are copied to; empty: ~/.cache/robot_wm/models")
-        self.text("provider", "auto", "Execution provider of the verification: auto, tensorrt, cuda, openvino or cpu")
+        self.text("provider", "auto", "Provider that verifies: auto, tensorrt, cuda, openvino, openvino-bf16 or cpu")
         self.text("nodes", "posterior_node,planner_node", "Nodes that must be ready before any of them swaps")
         self.number("poll_s", 0.5, 0.05, 3600.0, "How often the store is asked [s]")
         self.number("ready_s", 60.0, 1.0, 3600.0, "A bundle that is not loaded everywhere by then is given up [s]")

@@ -47,7 +47,7 @@ class PlannerNode(Base):
     def __init__(self) -> None:
         super().__init__("planner_node")
         self.count("seed", 0, 0, 2**31 - 1, "Seed of the planner's counter-based noise")
-        self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino or cpu")
+        self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino, openvino-bf16 or cpu")
         self.text("planner", "mppi", "How plans are refined: mppi, cem, sampling or policy (robot_wm/search.py)")
         self.count("threads", 1, 1, 64, "Threads of the planning graphs")
         self.count("every_steps", 1, 1, 100, "Model steps between two plans")

@@ -50,7 +50,7 @@ class PosteriorNode(Base):
 
     def __init__(self) -> None:
         super().__init__("posterior_node")
-        self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino or cpu")
+        self.text("provider", "auto", "Execution provider: auto, tensorrt, cuda, openvino, openvino-bf16 or cpu")
         self.number("history_s", 1.0, 0.1, 10.0, "Observations older than this can no longer correct the latent [s]")
         self.number("encoder_busy_s", 0.0, 0.0, 10.0, "Test aid: an image encoder that computes for so long [s]")
 

@@ -50,7 +50,7 @@ def evaluate(
     fault_lasts: Annotated[float, typer.Option(help="For so long [s]; 0: for good.", min=0)] = 0.0,
     fault_joint: Annotated[int, typer.Option(help="Which joint, for faults of one.", min=0)] = 0,
     trust: Annotated[str, typer.Option(help="act on falling trust as on the robot, watch it, or off.")] = "act",
-    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or cpu.")] = "cpu",
+    provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one graph.", min=1)] = 1,
     bags: Annotated[Path | None, typer.Option(help="Record each episode into this directory.")] = None,
     runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
