@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
 
 UNFINISHED = ".unfinished"  # folder of the bags that are being written
+FULL = "full"  # folder of the bags of the same episodes in which every state is measured
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,11 @@ def collect(
     resume: bool = False,
 ) -> dict[str, Any]:
     """Play `episodes` with seeds `seed`, `seed + 1`, ... in `jobs` processes into the bags `out/episode_0000`, ... and return
-    the figures. Equal seeds give equal bags, however many processes. `report` gets each episode as it is done. With `resume` bags
-    that are there are left as they are; a bag has its name only once it is whole.
+    the figures. Of a task that sees `out/full/episode_0000`, ... are the same episodes as its sibling would record them, with every
+    state: what a teacher knows (models/teacher.py).
+
+    Equal seeds give equal bags, however many processes. `report` gets each episode as it is done. With `resume` bags that are
+    there are left as they are; a bag has its name only once it is whole.
 
     Raises:
         BagError: a bag of that name exists.
@@ -106,8 +111,17 @@ def play(recipe: Recipe, bag: Path, seed: int) -> Played:
     task, agent = _stage(recipe)
     unfinished = bag.parent / UNFINISHED / bag.name
     shutil.rmtree(unfinished, ignore_errors=True)
-    with episode_bag(unfinished, task.contract) as writer:
-        result = run_episode(task, agent, seed, recipe.disturbance, writer)
+    sibling = getattr(task, "sibling", "")
+    full = unfinished.parent / FULL / bag.name
+    shutil.rmtree(full, ignore_errors=True)
+    with ExitStack() as stack:
+        writer = stack.enter_context(episode_bag(unfinished, task.contract))
+        other = stack.enter_context(episode_bag(full, make_task(sibling).contract)) if sibling else None
+        result = run_episode(task, agent, seed, recipe.disturbance, writer, other)
+    if sibling:
+        (bag.parent / FULL).mkdir(exist_ok=True)
+        shutil.rmtree(bag.parent / FULL / bag.name, ignore_errors=True)
+        os.rename(full, bag.parent / FULL / bag.name)
     os.rename(unfinished, bag)
     counts = writer.counts
     images = sum(counts.get(f"/{item.topic}", 0) for item in task.contract.images)

@@ -9,6 +9,7 @@ import numpy as np
 from robot_wm.messages import FloatArray
 
 if TYPE_CHECKING:
+    from sim.recording import Everything
     from sim.tasks import Task
 
 JOINT, JOINT_IN_PARENT, SCALAR = 0, 1, (2, 3)  # mjtTrn, mjtJoint: slide and hinge have one number each
@@ -21,7 +22,7 @@ class JointReader:
     actuator moves; an actuator that moves no single hinge or slide (a tendon, a site) reads zero.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task | Everything) -> None:
         contract = task.contract
         self.names = tuple(dict.fromkeys([*contract.action.names, *_observed(contract.observations)]))
         self._task = task
