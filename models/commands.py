@@ -35,6 +35,13 @@ def train(
     val: Annotated[list[Path] | None, typer.Option(help="Bag for held-out figures; may be given again.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder or checkpoint to continue exactly.")] = None,
     from_bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights to start from.")] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle of a robot that acts alike and measures more: learn to know from images what it knows. Beside each bag "
+            "its episode with every state, as `robot-wm collect` writes it (full/)."
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the bundle; default: of its folder.")] = "",
     runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
     threads: Annotated[int, typer.Option(help="Threads; 0: as many as cores.", min=0)] = 0,
@@ -66,6 +73,7 @@ def train(
         validation=tuple(val or ()),
         resume=resume,
         from_bundle=from_bundle,
+        teacher=teacher,
         name=name,
         runs=runs,
         device=device,

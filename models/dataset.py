@@ -82,7 +82,7 @@ class Dataset:
         self.hashes: dict[str, str] = {}  # content hash of each bag, by path
         self.reports: list[AlignReport] = []  # of the bags that had to be aligned now
         self._columns, width = columns(contract)
-        folder = default_cache() if cache_dir is None else Path(cache_dir)
+        self.cache_dir = folder = default_cache() if cache_dir is None else Path(cache_dir)
         shapes = {image.name: image.shape for image in contract.images}
         self._store = RowStore(folder / cache_key(contract, self.options), width, shapes)
         self._episodes: list[Stored] = []

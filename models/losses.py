@@ -8,12 +8,14 @@ from torch.nn import functional
 
 from models.anchors import RATE_S, Anchors
 from models.elbo import elbo_terms
-from models.networks import cross_entropy, expectation
-from models.rollout import mirror, roll_out
+from models.networks import SIMPLEX, cross_entropy, expectation
+from models.rollout import as_known, mirror, roll_out
 from models.rssm import Rssm
 from models.train_config import LossConfig
 from models.windows import Noise, Sequence
 from models.world_model import WorldModel
+
+SMALLEST = 1e-6  # coordinate of a latent, in a logarithm
 
 
 def compute_losses(
@@ -26,6 +28,8 @@ def compute_losses(
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Every weighted term of the loss, by name (their sum is minimised), the updated value scale (), and the priors of `Rollout`;
     `start` as in `roll_out`."""
+    if config.taught:
+        return taught_losses(model, config, sequence, noise, scale, start)
     if config.mirrored:
         sequence = mirror(sequence, noise.mirror)
     windows = sequence
@@ -60,6 +64,35 @@ def compute_losses(
     errors = (model.readout_features(latents[:, probed]) - features).square().mean(-1)
     terms["probe"] = config.probe * (sequence.valid[:, probed] * errors).mean()
     return terms, scale, priors
+
+
+def taught_losses(
+    model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, scale: Tensor, start: Tensor | None
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """`compute_losses` with a teacher: the divergence of what the filter knows from what the teacher does, with late images at the
+    starts (`late`) and with all of them at every instant (`seen`); and the probe."""
+    known, filtered, priors = as_known(model, config, sequence, noise, start)
+    count = config.burn_in + config.starts
+    (teacher,) = sequence.taught
+    starts = slice(config.burn_in, count)
+    late, seen = teacher[starts].flatten(0, 1), teacher[:count]
+    valid = sequence.valid[:count]
+    latents = torch.stack(filtered)
+    terms = {
+        "late": (valid[starts].flatten() * divergence(late, known)).mean(),
+        "seen": (valid * divergence(seen, latents)).mean(),
+    }
+    features = model.features(sequence.target[starts].flatten(0, 1)[::4])
+    errors = (model.readout_features(known[::4]) - features).square().mean(-1)
+    terms["probe"] = config.probe * (valid[starts].flatten()[::4] * errors).mean()
+    return terms, scale, torch.stack(priors).detach()
+
+
+def divergence(true: Tensor, believed: Tensor) -> Tensor:
+    """Kullback-Leibler divergence (...) of latents (..., L) of SimNorm coordinates, mean over their groups."""
+    groups = true.shape[-1] // SIMPLEX
+    ratio = true.clamp(min=SMALLEST).log() - believed.clamp(min=SMALLEST).log()
+    return (true * ratio).sum(-1) / groups
 
 
 def td_target(model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, posteriors: Tensor) -> Tensor:

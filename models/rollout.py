@@ -95,6 +95,23 @@ def follow(
     return filtered, priors
 
 
+def as_known(
+    model: WorldModel, config: LossConfig, sequence: Sequence, noise: Noise, start: Tensor | None = None
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """What the filter knows at each start while images are late, (starts * B, L), start by start; and as they are all there in
+    time, the posteriors and priors of `follow` up to the last start. All with gradients; arguments as of `roll_out`."""
+    shown = sequence.mask[: config.burn_in + config.starts] * noise.keep
+    begin = model.initial_latent.expand(shown.shape[1], -1) if start is None else start
+    if noise.late is None or noise.shown is None:
+        filtered, priors = follow(model, config, sequence, noise, shown, [], begin)
+        return torch.cat(filtered[config.burn_in :]), filtered, priors
+    shown = hide(shown, noise.shown)
+    views = see(model, sequence.images, noise.shifts, shown)
+    filtered, priors = follow(model, config, sequence, noise, shown, views, begin)
+    known, _ = late_posteriors(model, config, sequence, noise, shown, views, begin)
+    return known, filtered, priors
+
+
 def late_posteriors(
     model: WorldModel,
     config: LossConfig,
@@ -142,9 +159,9 @@ def from_starts(config: LossConfig, sequence: Sequence) -> Sequence:
     """The recorded `horizon + 1` instants from every start on, without images: (H + 1, starts * B, ...)."""
     first, instants = config.burn_in, config.horizon + 1
     if config.starts == 1:
-        return Sequence(*(part[first:] for part in sequence[:-1]))
+        return Sequence(*(part[first:] for part in sequence.recorded))
     starts = range(first, first + config.starts)
-    return Sequence(*(torch.cat([part[s : s + instants] for s in starts], dim=1) for part in sequence[:-1]))
+    return Sequence(*(torch.cat([part[s : s + instants] for s in starts], dim=1) for part in sequence.recorded))
 
 
 def mirror(sequence: Sequence, sign: Tensor) -> Sequence:

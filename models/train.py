@@ -24,6 +24,7 @@ from models.networks import expectation
 from models.optimiser import CLIPPED, Optimiser
 from models.rollout import roll_out
 from models.rssm import Rssm
+from models.teacher import Teacher
 from models.train_config import TrainConfig, changed, facts
 from models.windows import Noise, Sequence, Windows, draw_noise, draw_sequence
 from models.world_model import WorldModel
@@ -41,12 +42,15 @@ class Trainer:
     all of it. On a CPU the same state gives the same update, bit for bit; on a GPU nearly so.
     """
 
-    def __init__(self, model: WorldModel, dataset: Windows, config: TrainConfig) -> None:
+    def __init__(
+        self, model: WorldModel, dataset: Windows, config: TrainConfig, teacher: Teacher | None = None
+    ) -> None:
         if isinstance(model, Rssm) != (config.loss.elbo is not None):
             raise AssertionError(f"a model of family {model.family} needs the configuration of `config_for(family=)`")
         self.model = model
         self.dataset = dataset
         self.config = config
+        self.teacher = teacher
         self.step = 0
         self._device = model.initial_latent.device
         self._optimiser = Optimiser(model, config.optimiser)
@@ -87,6 +91,8 @@ class Trainer:
         config = self.config
         sequence = draw_sequence(self.dataset, self._rng, config)
         noise = draw_noise(self.model, config.loss, config.batch, self._generator)
+        if self.teacher is not None:
+            sequence = sequence._replace(taught=(self.teacher.latents(sequence.rows),))
         if self._device.type == "cuda":
             sequence, noise = pinned(sequence), pinned(noise)
         return sequence, noise
@@ -105,7 +111,8 @@ class Trainer:
         norms = self._optimiser.step()
         self._scale.copy_(scale)
         if config.remember:
-            self._memory.keep(sequence.rows[1:], priors, sequence.valid[1:])
+            instants = slice(1, 1 + len(priors))
+            self._memory.keep(sequence.rows[instants], priors, sequence.valid[instants])
         return (torch.cat([values.detach(), norms]),)
 
     def _require_finite(self, values: Tensor, step: int) -> None:

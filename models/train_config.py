@@ -59,6 +59,7 @@ class LossConfig:
     hidden: float = 0.3  # share of the windows in which a camera is hidden for a time
     shift: float = 4.0  # largest random shift of images [pixels of 64]
     elbo: ElboConfig | None = None  # of the RSSM families, which have no consistency loss
+    taught: bool = False  # a teacher has all the rest: learn to know what it knows (models/teacher.py)
 
     @property
     def with_posteriors(self) -> bool:
@@ -150,6 +151,12 @@ def burn_in_for(contract: Contract, late: Ordered[Ordered[float]]) -> int:
     return max(math.ceil(max(delays) + period) for delays, period in zip(late, periods, strict=True))
 
 
+def taught(config: TrainConfig) -> TrainConfig:
+    """The same with a teacher: all is regression, so the encoder may learn as fast as the rest, and the rate falls to zero."""
+    optimiser = replace(config.optimiser, rate=1e-3, encoder_rate=1.0, decay=DECAY)
+    return replace(config, loss=replace(config.loss, taught=True), optimiser=optimiser)
+
+
 def learns_motion_alone(contract: Contract, family: str = DEFAULT) -> bool:
     """Whether there is no reward, and something to learn the motion from without one: anchors, or a decoder."""
     return not contract.rewarded and (
@@ -188,6 +195,8 @@ def facts(config: TrainConfig) -> dict[str, Any]:
     facts = asdict(config)
     if config.loss.elbo is None:
         del facts["loss"]["elbo"]
+    if not config.loss.taught:
+        del facts["loss"]["taught"]
     if not config.loss.late:
         for name in ("late", "shift", "outage", "hidden", "early", "trace"):
             del facts["loss"][name]

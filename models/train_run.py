@@ -16,8 +16,10 @@ from models.curves import Curves
 from models.dataset import Dataset
 from models.export import export_bundle
 from models.families import DEFAULT, make_model
+from models.teacher import Teacher
 from models.train import Trainer, load_bundle_weights
-from models.train_config import TrainConfig, config_for, learns_motion_alone, phases_for
+from models.train_config import TrainConfig, config_for, learns_motion_alone, phases_for, taught
+from models.world_model import WorldModel
 from robot_wm.bundle import PlannerDefaults
 from robot_wm.cli import progress
 from robot_wm.contract import Contract, load_contract
@@ -48,6 +50,7 @@ class TrainJob:
     validation: tuple[Path, ...] = ()
     resume: Path | None = None  # checkpoint, or the run folder that holds it
     from_bundle: Path | None = None
+    teacher: Path | None = None  # bundle of a robot that measures more (models/teacher.py)
     name: str = ""
     runs: Path = Path("runs")
     device: str = "cpu"  # or cuda
@@ -72,10 +75,13 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
             f"{job.contract}: nothing to learn: name a reward.topic or a reward.function, or mark observations as anchored "
             "(or train an RSSM family) to learn the motion alone"
         )
+    teacher = _taught_by(job, contract, model) if job.teacher else None
     dataset = Dataset(job.bags, contract, phases=phases_for(contract, job.family))
+    if teacher:
+        teacher.watch(dataset, job.bags)
     validation = Dataset(job.validation, contract) if job.validation else None
     config = configure(job, contract, dataset)
-    trainer = Trainer(model, dataset, config)
+    trainer = Trainer(model, dataset, config, teacher)
     if job.from_bundle:
         load_bundle_weights(model, job.from_bundle, contract)
     else:
@@ -110,6 +116,20 @@ def train_bags(job: TrainJob) -> dict[str, Any]:
     return figures
 
 
+def _taught_by(job: TrainJob, contract: Contract, model: WorldModel) -> Teacher:
+    """The teacher, which has handed over to the model what it has."""
+    assert job.teacher is not None
+    if job.family != DEFAULT:
+        raise RunError(
+            f"--teacher needs --family {DEFAULT}: a model of family {job.family} cannot take its dynamics over"
+        )
+    teacher = Teacher(job.teacher, contract)
+    if teacher.size != job.size:
+        raise RunError(f"--teacher {job.teacher} is of size {teacher.size}: give --size {teacher.size}")
+    teacher.hand_over(model)
+    return teacher
+
+
 def planner_for(job: TrainJob, contract: Contract) -> PlannerDefaults:
     """The budget to plan with; where there is no reward nothing can be planned, and a horizon of 1 spares the tracing."""
     elites = min(PlannerDefaults.elites, max(1, job.samples // 4))
@@ -136,6 +156,8 @@ def configure(job: TrainJob, contract: Contract, dataset: Dataset) -> TrainConfi
         family=job.family,
         with_terminals=has_terminals(dataset),
     )
+    if job.teacher:
+        config = taught(config)
     if job.overshooting is not None:
         if config.loss.elbo is None:
             raise RunError(f"--overshooting is of the RSSM families, and {job.family} is none")
@@ -200,6 +222,7 @@ def _provenance(job: TrainJob, trainer: Trainer, dataset: Dataset) -> dict[str, 
         "steps": trainer.step,
         "bags": dataset.hashes,
         "from_bundle": str(job.from_bundle or ""),
+        **({"teacher": trainer.teacher.bundle_id, "full_bags": trainer.teacher.hashes} if trainer.teacher else {}),
         "config": asdict(trainer.config),
         "code": code_version(),
     }

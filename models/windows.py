@@ -42,7 +42,13 @@ class Sequence(NamedTuple):
     valid: Tensor  # (T, B) 0 before the start and after the end of the episode
     begins: Tensor  # (T, B) 1 at the first instant of an episode
     rows: Tensor  # (T, B) int64, which row of the data
-    images: tuple[Tensor, ...] = ()  # each (T, B, H, W, C) uint8; last, for only the filter sees them
+    images: tuple[Tensor, ...] = ()  # each (T, B, H, W, C) uint8; behind the rest, for only the filter sees them
+    taught: tuple[Tensor, ...] = ()  # of a teacher: its latents (T, B, L)
+
+    @property
+    def recorded(self) -> tuple[Tensor, ...]:
+        """What there is once an instant, in the order of the fields."""
+        return tuple(part for part in self if isinstance(part, Tensor))
 
 
 class Noise(NamedTuple):
@@ -69,7 +75,7 @@ def draw_sequence(dataset: Windows, rng: np.random.Generator, config: TrainConfi
     def time_first(array: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array.swapaxes(0, 1)))
 
-    parts = (time_first(getattr(batch, name)) for name in Sequence._fields if name != "images")
+    parts = (time_first(getattr(batch, name)) for name in Sequence._fields if name not in ("images", "taught"))
     return Sequence(*parts, images=tuple(time_first(pixels) for pixels in batch.images))
 
 
