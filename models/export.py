@@ -58,7 +58,8 @@ def export_bundle(
 
 
 def export_again(bundle: Path | str, path: Path | str, contract: Contract | None = None) -> Bundle:
-    """Write the weights of `bundle` at `path` with the graphs of this version, its name, budget, history and metrics kept.
+    """Write the weights of `bundle` at `path` with the graphs of this version, its name, budget, history and metrics kept, and
+    whatever else lies in its folder.
 
     Args:
         contract: in place of the bundle's own, with the same model-facing part; its costs are built in.
@@ -71,10 +72,15 @@ def export_again(bundle: Path | str, path: Path | str, contract: Contract | None
     if contract is not None:
         contract.require_same(found.contract, f"bundle {found.path}")
     kept, old = found.manifest, BundleTemplate.load(bundle)
-    return export_bundle(
+    beside = {file.name: file.read_bytes() for file in found.path.iterdir() if file.is_file()}
+    written = export_bundle(
         load_world_model(found), contract or found.contract, path, kept.planner, kept.provenance, kept.metrics,
         kept.name, kept.discount, old.terminations,
     )  # fmt: skip
+    for name, content in beside.items():
+        if not (written.path / name).exists():  # learning curves, notes
+            (written.path / name).write_bytes(content)
+    return written
 
 
 class BundleTemplate:

@@ -256,7 +256,10 @@ def test_weights_are_exported_again_with_another_contracts_costs_and_their_histo
     costly = make_contract(
         costs={"functions": {"models.costs:joint_limits": 1.0}}, safety={"position": {"slider": [3, 23]}}
     )
-    again = export_again(bundle.path, tmp_path / "again", costly)
+    shutil.copytree(bundle.path, tmp_path / "again")
+    (tmp_path / "again" / "curve.json").write_text("[]")
+    again = export_again(tmp_path / "again", tmp_path / "again", costly)
+    assert (again.path / "curve.json").read_text() == "[]"
     assert (again.manifest.name, again.manifest.provenance, again.manifest.planner) == ("cart", {"seed": 3}, PLANNER)
     assert (again.manifest.metrics, again.contract.costs) == (bundle.manifest.metrics, costly.costs)
     given = read_golden(again)["refine"][0]
