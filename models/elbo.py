@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.decoder import ImageDecoder
-from models.late_images import see
+from models.late_images import paired, see
 from models.rssm import Rssm
 from models.stochastic import Distribution
 
@@ -93,7 +93,7 @@ def filter_sampled(
 ) -> Filtered:
     """Filter what the mask (T, B, M) shows of the windows, from the prior `start` (B, L) on; some start anew at `cold_at`."""
     assert noise.latent is not None
-    views = see(model, sequence.images, noise.shifts, mask)
+    views = paired(model, see(model, sequence.images, noise.shifts, mask), mask)
     embedding = model.join(model.encode(sequence.observation, mask, sequence.age), views, mask)
     seen = mask.amax(-1, keepdim=True) > 0
     h, initial = model.state(start), model.state(model.initial_latent)

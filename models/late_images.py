@@ -60,6 +60,24 @@ def see(model: WorldModel, images: Sequence[Tensor], shifts: Sequence[Tensor], w
     ]
 
 
+def paired(model: WorldModel, views: Sequence[Tensor], mask: Tensor) -> list[Tensor]:
+    """The views (T, B, E_i) of images that have a history with that of the newest frame before, which is in reach and in the mask
+    (T, B, M), and how long ago it was as a share of the reach: (T, B, 2 E_i + 1)."""
+    result = []
+    at = torch.arange(len(mask), device=mask.device).unsqueeze(-1)
+    for i, (view, reach) in enumerate(zip(views, model.reaches, strict=True)):
+        if not reach:
+            result.append(view)
+            continue
+        seen = mask[..., i - len(views)] > 0
+        newest = torch.where(seen, at, -1).cummax(0).values
+        before = torch.cat([torch.full_like(newest[:1], -1), newest[:-1]])
+        near = ((before >= 0) & (at - before <= reach) & seen).unsqueeze(-1)
+        earlier = view.gather(0, before.clamp(min=0).unsqueeze(-1).expand_as(view)) * near
+        result.append(torch.cat([view, earlier, (at - before).unsqueeze(-1) / reach * near], dim=-1))
+    return result
+
+
 def encode_few(model: WorldModel, name: str, images: Tensor, shifts: Tensor, wanted: Tensor) -> Tensor:
     """The embeddings (T, B, E_i) of the `wanted` (T, B) images alone: few instants have one."""
     view = torch.zeros(*wanted.shape, model.sizes.encoder)

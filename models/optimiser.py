@@ -15,7 +15,7 @@ from models.world_model import WorldModel
 
 # Which modules learn together. Each of policy and probe has its own clip; encoder and dynamics share one.
 GROUPS = {
-    "encoder": ("encoder", "posterior_hidden", "posterior_head", "image_encoders"),
+    "encoder": ("encoder", "posterior_hidden", "posterior_head", "image_encoders", "frame_pairs"),
     "dynamics": (
         "recurrence",
         "decoder",

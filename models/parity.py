@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.graphs import evaluate, signatures
+from models.late_images import paired
 from models.planner_graph import Refine, bounded
 from models.world_model import WorldModel
 from robot_wm.backend import Float32
@@ -90,7 +91,9 @@ class Draw:
         """Embedding (N, E) of these observations and of random images."""
         model, count = self.model, len(mask)
         views = [model.encode_image(item.name, self._pixels(count, item.shape)) for item in self.contract.images]
-        return model.join(model.encode(observation, mask, age), views, mask)
+        every = mask.expand(2, *mask.shape)  # as if the frame before had been there, too
+        together = paired(model, [view.expand(2, *view.shape) for view in views], every) if views else []
+        return model.join(model.encode(observation, mask, age), [view[1] for view in together], mask)
 
     def _pixels(self, count: int, shape: tuple[int, int, int]) -> Tensor:
         return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=self.generator)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.late_images import arrived, hide, see
+from models.late_images import arrived, hide, paired, see
 from models.train_config import LossConfig
 from models.windows import Noise, Sequence
 from models.world_model import WorldModel
@@ -37,7 +37,7 @@ def roll_out(
     if noise.late is not None and noise.shown is not None:
         shown = hide(kept, noise.shown)
         views = see(model, sequence.images, noise.shifts, shown)
-        known, priors = late_posteriors(model, config, sequence, noise, shown, views, begin)
+        known, priors = late_posteriors(model, config, sequence, noise, shown, paired(model, views, shown), begin)
     else:
         views, shown = [], kept
         filtered, priors = follow(model, config, sequence, noise, kept, views, begin)
@@ -56,7 +56,7 @@ def roll_out(
             later_views = see(model, sequence.images, noise.shifts, extra)
             for earlier, view in zip(views, later_views, strict=True):
                 view[:count] += earlier
-            filtered, priors = follow(model, config, sequence, noise, every, later_views, begin)
+            filtered, priors = follow(model, config, sequence, noise, every, paired(model, later_views, every), begin)
         else:
             mask, prior = sequence.mask[count:], latents[1][-kept.shape[1] :]
             embedding = model.encode(sequence.observation[count:], mask, sequence.age[count:])
@@ -106,7 +106,7 @@ def as_known(
         filtered, priors = follow(model, config, sequence, noise, shown, [], begin)
         return torch.cat(filtered[config.burn_in :]), filtered, priors
     shown = hide(shown, noise.shown)
-    views = see(model, sequence.images, noise.shifts, shown)
+    views = paired(model, see(model, sequence.images, noise.shifts, shown), shown)
     filtered, priors = follow(model, config, sequence, noise, shown, views, begin)
     known, _ = late_posteriors(model, config, sequence, noise, shown, views, begin)
     return known, filtered, priors

@@ -49,7 +49,7 @@ class Rssm(WorldModel):
         self.distribution = self._make_distribution(sizes.latent)
         self.latent_size = sizes.latent + self.distribution.size
         self.state_embedding_size = sizes.encoder
-        corrected = sizes.latent + self.embedding_size + self.modalities
+        corrected = sizes.latent + self.merged_size + self.modalities
         self.posterior_hidden = NormedLinear(corrected, sizes.encoder)
         self.posterior_head = linear(sizes.encoder, self.distribution.raw_size)
         self.recurrence = NormedGru(self.distribution.size + self.action_size, sizes.mlp, sizes.latent)
@@ -87,7 +87,8 @@ class Rssm(WorldModel):
 
     def posterior_raw(self, h: Tensor, embedding: Tensor, mask: Tensor) -> Tensor:
         """What is known of z after it: raw (..., R) of h (..., D), embedding (..., E) and mask (..., M)."""
-        return chain(torch.cat([h, embedding, mask], dim=-1), self.posterior_hidden, self.posterior_head)
+        inputs = torch.cat([h, self.merge(embedding, mask), mask], dim=-1)
+        return chain(inputs, self.posterior_hidden, self.posterior_head)
 
 
 class GaussianRssm(Rssm):

@@ -63,6 +63,9 @@ class WorldModel(nn.Module):
         super().__init__()
         self.sizes = sizes = sizes_named(size)
         self.features = ObservationFeatures(contract)
+        self.reaches = tuple(
+            image.reach(contract.model_hz) for image in contract.images
+        )  # [model steps]; 0: no history
         # Of the data, set once by `standardise`: the contract's own normalisation may be a guess, or none at all.
         self.input_mean = nn.Parameter(torch.zeros(self.features.size), requires_grad=False)
         self.input_scale = nn.Parameter(torch.ones(self.features.size), requires_grad=False)
@@ -83,6 +86,13 @@ class WorldModel(nn.Module):
         self.image_encoders = (
             nn.ModuleList(encoders) if contract.images else None
         )  # an empty one would be in checkpoints
+        pairs = (
+            Mlp(NormedLinear(2 * sizes.encoder + 1, sizes.encoder), NormedLinear(sizes.encoder, sizes.encoder))
+            if reach
+            else Mlp()
+            for reach in self.reaches
+        )
+        self.frame_pairs = nn.ModuleList(pairs) if any(self.reaches) else None
 
     def _make_dynamics(self, contract: Contract) -> Tensor:
         """Make the networks of prior and posterior, and set `anchors` and the sizes; returns the initial latent (L,)."""
@@ -92,7 +102,7 @@ class WorldModel(nn.Module):
         self.plain_prior = anchors is None
         self.latent_size = sizes.latent + 3 * count
         self.state_embedding_size = sizes.encoder + (self.features.size + 2 * count if anchors else 0)
-        prior_inputs, corrected = self.latent_size + actions, self.latent_size + self.embedding_size + self.modalities
+        prior_inputs, corrected = self.latent_size + actions, self.latent_size + self.merged_size + self.modalities
         if anchors:
             prior_inputs = sizes.latent + anchors.context_size + 2 * actions
             corrected += anchors.context_size - count
@@ -104,7 +114,17 @@ class WorldModel(nn.Module):
 
     @property
     def embedding_size(self) -> int:
+        """Numbers that `join` makes."""
+        return self.state_embedding_size + sum(self._view_sizes)
+
+    @property
+    def merged_size(self) -> int:
+        """Numbers that `merge` leaves of them."""
         return self.state_embedding_size + len(self.images) * self.sizes.encoder
+
+    @property
+    def _view_sizes(self) -> list[int]:
+        return [2 * self.sizes.encoder + 1 if reach else self.sizes.encoder for reach in self.reaches]
 
     def _latent_head(self, inputs: int, moves: int) -> nn.Module:
         """Last layer of prior and posterior: SimNorm coordinates, or moves of the free and of the anchored ones."""
@@ -129,8 +149,8 @@ class WorldModel(nn.Module):
         return embedding
 
     def join(self, state: Tensor, images: Sequence[Tensor], mask: Tensor) -> Tensor:
-        """Embedding (..., E) of everything: that of the observations (..., E_s), then those of the contract's images (..., E_i) in
-        its order, zero where the mask (..., M) is."""
+        """Embedding (..., E) of everything: that of the observations (..., E_s), then those of the contract's images in its order,
+        (..., E_i) or with a history (..., 2 E_i + 1) as models/late_images.py pairs them, zero where the mask (..., M) is."""
         if not images:
             return state
         seen = mask[..., -len(images) :].unbind(-1)
@@ -148,6 +168,7 @@ class WorldModel(nn.Module):
 
     def posterior(self, prior_latent: Tensor, embedding: Tensor, mask: Tensor) -> Tensor:
         """Latent (..., L) corrected by an embedding; exactly `prior_latent` where the mask (..., M) is all zero."""
+        embedding = self.merge(embedding, mask)
         if self.anchors is None:
             latent = chain(
                 torch.cat([prior_latent, embedding, mask], dim=-1), self.posterior_hidden, self.posterior_head
@@ -161,6 +182,17 @@ class WorldModel(nn.Module):
             change, moves = self.split(chain(inputs, self.posterior_hidden, self.posterior_head))
             latent = torch.cat([torch.tanh(free + change), self.anchors.correct(part, moves, embedding, mask)], dim=-1)
         return torch.where(mask.amax(-1, keepdim=True) > 0, latent, prior_latent)
+
+    def merge(self, embedding: Tensor, mask: Tensor) -> Tensor:
+        """Embedding in which each image that has a history, (..., 2 E_i + 1), became one of E_i, zero where the mask is."""
+        if self.frame_pairs is None:
+            return embedding
+        state, *views = torch.split(embedding, [self.state_embedding_size, *self._view_sizes], dim=-1)
+        seen = torch.split(mask[..., -len(self.images) :], 1, dim=-1)
+        parts = zip(self.frame_pairs, views, seen, self.reaches, strict=True)
+        return torch.cat(
+            [state, *(pair(view) * there if reach else view for pair, view, there, reach in parts)], dim=-1
+        )
 
     def prior(self, latent: Tensor, action: Tensor) -> Tensor:
         """Latent (..., L) one model step later under the step's mean action (..., A)."""

@@ -199,12 +199,23 @@ class Model:
         """(N, H, W, C) uint8 of the contract's image `name` → embedding (N, E_i)."""
         return self.sessions[image_graph(name)].run(image=image)["embedding"]
 
+    def pair(self, name: str, view: Float32, before: Float32 | None = None, gap: int = 0) -> Float32:
+        """Embedding (N, E_i) of image `name` as `join` takes it: with a `history` together with that of the frame `before`, which
+        was `gap` model steps ago (None: there is none that is near enough)."""
+        contract = self.bundle.contract
+        item = next(image for image in contract.images if image.name == name)
+        if item.history == 1:
+            return view
+        share = np.full((len(view), 1), gap / item.reach(contract.model_hz), np.float32)
+        return np.concatenate([view, np.zeros_like(view) if before is None else before, share], axis=1)
+
     def join(self, state: Float32, images: Mapping[str, Float32]) -> Float32:
-        """(N, E_s) of the observations, (N, E_i) of those images that are there → embedding (N, E) of everything."""
+        """(N, E_s) of the observations, what `pair` gives of those images that are there → embedding (N, E) of everything."""
         parts = [state]
         for item in self.bundle.contract.images:
             size = self.sessions[image_graph(item.name)].sizes["embedding"]
-            parts.append(images.get(item.name, np.zeros((len(state), size), np.float32)))
+            nothing = np.zeros((len(state), size), np.float32)
+            parts.append(images[item.name] if item.name in images else self.pair(item.name, nothing))
         return np.concatenate(parts, axis=1)
 
     def posterior(self, prior_latent: Float32, embedding: Float32, mask: Float32) -> Float32:

@@ -108,6 +108,9 @@ class Contract:
         }
         if self.images:  # else absent: the hash of a contract without images is as old as its bundles
             facing["images"] = [{"name": i.name, "shape": _plain(i.shape)} for i in self.images]
+            for item, image in zip(facing["images"], self.images, strict=True):
+                if image.history > 1:
+                    item |= {"history": image.history, "rate_hz": image.rate_hz}
         return facing
 
     @property
@@ -124,6 +127,11 @@ class Contract:
         """Raise ContractError naming the differing fields unless both contracts serve the same model."""
         if self.hash != other.hash:
             raise ContractError(f"{what} was made for another contract: {'; '.join(self.differences(other))}")
+
+    def require_data_of(self, other: Contract, what: str) -> None:
+        """As `require_same`, for recordings: of how many frames a model makes use does not matter there."""
+        plain, theirs = (replace(c, images=tuple(replace(i, history=1) for i in c.images)) for c in (self, other))
+        plain.require_same(theirs, what)
 
     def to_dict(self) -> dict[str, Any]:
         data = {key: _plain(value) for key, value in asdict(self).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from robot_wm.field_reader import FieldReader, short
 
 CHANNELS = (1, 3)  # mono8; rgb8 or bgr8
+REACH = 1.5  # periods
 SMALLEST = 8  # pixels of a side
 NAME = re.compile(r"\w+")  # names a graph, hence a file
 
@@ -28,6 +30,11 @@ class ImageObservation:
         float, ...
     ] = ()  # shortest and longest delay to train for, whatever bags measured; empty: that
     outage_s: float = 0.0  # longest time without an image to train for
+    history: int = 1  # frames that a correction sees: 2 adds the one before, and with it motion
+
+    def reach(self, model_hz: float) -> int:
+        """How far back the frame before may be [model steps]: one that was lost in between would look like slower motion."""
+        return math.floor(REACH * model_hz / self.rate_hz) if self.history > 1 else 0
 
 
 def parse_images(reader: FieldReader, data: Any, names: Collection[str]) -> tuple[ImageObservation, ...]:
@@ -46,14 +53,20 @@ def _image(reader: FieldReader, data: Any, where: str) -> ImageObservation:
     name = reader.text(table["name"], f"{where}.name")
     if not NAME.fullmatch(name):
         raise reader.fail(f"{where}.name", f"must be letters, digits and underscores, got {short(name)}")
+    rate, history = reader.number(table.get("rate_hz", 0.0), f"{where}.rate_hz", at_least=0.0), table.get("history", 1)
+    if history not in (1, 2) or isinstance(history, bool):
+        raise reader.fail(f"{where}.history", f"must be 1 or 2 frames, got {short(history)}")
+    if history > 1 and not rate:
+        raise reader.fail(f"{where}.rate_hz", "is needed with a history: how long ago the frame before was taken")
     return ImageObservation(
         name=name,
         topic=reader.text(table["topic"], f"{where}.topic"),
         shape=_shape(reader, table["shape"], f"{where}.shape"),
-        rate_hz=reader.number(table.get("rate_hz", 0.0), f"{where}.rate_hz", at_least=0.0),
+        rate_hz=rate,
         delay_s=reader.number(table.get("delay_s", 0.0), f"{where}.delay_s", at_least=0.0),
         delay_range_s=_range(reader, table.get("delay_range_s", ()), f"{where}.delay_range_s"),
         outage_s=reader.number(table.get("outage_s", 0.0), f"{where}.outage_s", at_least=0.0),
+        history=history,
         stale_s=reader.number(table.get("stale_s", ImageObservation.stale_s), f"{where}.stale_s", above=0.0),
     )
 

@@ -71,6 +71,7 @@ class LatentFilter:
         self._length = max(2, round(history_s * contract.model_hz))
         self._slices = contract.slices()
         self._shapes = {image.name: image.shape for image in contract.images}
+        self._reach = {image.name: image.reach(contract.model_hz) for image in contract.images}
         self.reset(start)
 
     def reset(self, stamp: int) -> None:
@@ -78,6 +79,7 @@ class LatentFilter:
         first = self.grid.nearest(stamp)
         self.actions.clear()
         self._instants: dict[int, _Instant] = {first: _Instant()}
+        self._gone: dict[str, tuple[int, Float32]] = {}  # the newest view of each image older than that
         self._base = first  # oldest instant kept; its prior is the start of every replay
         self._head = first  # newest instant with a measurement
         self._base_prior: Float32 = self.model.initial_latent
@@ -154,6 +156,7 @@ class LatentFilter:
         """
         self.model = model
         self._base_prior = model.initial_latent
+        self._gone.clear()
         known = None if encoded is None else {(image.name, image.stamp): image for image in encoded}
         for instant in self._instants.values():
             instant.embedding = None
@@ -200,6 +203,8 @@ class LatentFilter:
         instant.measured[name] = measurement
         if view is not None:
             instant.views[name] = view
+            for after in range(k + 1, min(k + self._reach[name], self._head) + 1):
+                self._instants[after].embedding = None  # this may be the frame before
         instant.embedding = None
         late = max(0, self._clean - k + 1)
         self._clean = min(self._clean, k - 1)
@@ -237,6 +242,7 @@ class LatentFilter:
     def _restart(self, k: int) -> None:
         """A gap longer than the history: nothing that was known still helps."""
         self._instants = {k: _Instant()}
+        self._gone.clear()
         self._base = self._head = k
         self._base_prior = self.model.initial_latent
         self._clean = k - 1
@@ -255,7 +261,7 @@ class LatentFilter:
         assert prior is not None
         self._base_prior = prior
         for old in range(self._base, base):
-            del self._instants[old]
+            self._gone |= {name: (old, view) for name, view in self._instants.pop(old).views.items()}
         self._base = base
 
     def _evaluate(self, until: int | None = None) -> None:
@@ -287,9 +293,22 @@ class LatentFilter:
         observation, mask, age = self._merge(instant, k)
         if instant.embedding is None:
             state = self.model.encode(observation, mask, age)
-            instant.embedding = self.model.join(state, instant.views) if self._shapes else state
+            views = {name: self._paired(name, view, k) for name, view in instant.views.items()}
+            instant.embedding = self.model.join(state, views) if self._shapes else state
         corrected: Float32 = self.model.posterior(instant.prior[None], instant.embedding, mask)[0]
         return corrected
+
+    def _paired(self, name: str, view: Float32, k: int) -> Float32:
+        """The view of an image at instant `k` with that of the frame before, where the contract asks for it."""
+        reach = self._reach[name]
+        if not reach:
+            return view
+        for gap in range(1, reach + 1):
+            before = self._instants.get(k - gap)
+            if before is not None and name in before.views:
+                return self.model.pair(name, view, before.views[name], gap)
+        gone, last = self._gone.get(name, (k - reach - 1, view))
+        return self.model.pair(name, view, last, k - gone) if k - gone <= reach else self.model.pair(name, view)
 
     def _merge(self, instant: _Instant, k: int) -> tuple[Float32, Float32, Float32]:
         """Everything measured for one instant as (1, O), (1, M), (1, M)."""

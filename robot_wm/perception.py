@@ -24,7 +24,8 @@ def warm_up(model: Model) -> None:
     latent = model.initial_latent[None]
     for _ in range(3):
         views = {i.name: model.encode_image(i.name, np.zeros((1, *i.shape), np.uint8)) for i in contract.images}
-        embedding = model.join(model.encode(observation, mask, 0 * mask), views)
+        paired = {name: model.pair(name, view) for name, view in views.items()}
+        embedding = model.join(model.encode(observation, mask, 0 * mask), paired)
         model.prior(model.posterior(latent, embedding, mask), np.zeros((1, contract.action.size), np.float32))
 
 

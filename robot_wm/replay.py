@@ -130,9 +130,15 @@ def embed(model: Model, episode: Episode) -> Float32:
     for item, pixels, mask in zip(images, episode.images, episode.mask[:, -len(images) :].T, strict=True):
         seen = np.flatnonzero(mask)
         parts = [model.encode_image(item.name, pixels[k : k + 1]) for k in seen.tolist()]
-        if parts:
-            views[item.name] = np.zeros((len(episode), parts[0].shape[1]), np.float32)
-            views[item.name][seen] = np.concatenate(parts)
+        gaps = np.diff(seen, prepend=-len(episode)).tolist()
+        near = [gap <= item.reach(model.bundle.contract.model_hz) for gap in gaps]
+        paired = [
+            model.pair(item.name, part, parts[i - 1], gaps[i]) if near[i] and i else model.pair(item.name, part)
+            for i, part in enumerate(parts)
+        ]
+        if paired:
+            views[item.name] = np.zeros((len(episode), paired[0].shape[1]), np.float32)
+            views[item.name][seen] = np.concatenate(paired)
     return model.join(state, views)
 
 

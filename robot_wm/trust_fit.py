@@ -68,7 +68,7 @@ def fit_trust(
     for path in bags:
         bag = open_bag(path)
         if bag.contract is not None:
-            contract.require_same(bag.contract, f"{bag.path}")
+            contract.require_data_of(bag.contract, f"{bag.path}")
         _listen(bag, model, blind, seen)
         progress()
     if seen.seconds < ENOUGH_S:

@@ -103,7 +103,7 @@ def align_with_report(
     bag = bag if isinstance(bag, Bag) else open_bag(bag)
     options = options or Options()
     if bag.contract is not None and not options.any_contract:
-        contract.require_same(bag.contract, f"{bag.path}")
+        contract.require_data_of(bag.contract, f"{bag.path}")
     streams = _read(bag, contract, options.policy, with_images=True)
     events = tuple(bag.events())
     episodes: list[Episode] = []

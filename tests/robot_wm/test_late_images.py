@@ -22,9 +22,13 @@ SHAPE = (8, 8, 1)
 SCHEDULES = int(os.environ.get("ROBOT_WM_SCHEDULES", "300"))
 
 
-def contract():
-    cameras = ({"name": name, "topic": name, "shape": list(SHAPE)} for name in ("eye", "wrist"))
-    return slider_contract(images=list(cameras))
+REACH = 3  # instants that the frame before may be away: one and a half periods
+
+
+def contract(history=1):
+    cameras = [{"name": name, "topic": name, "shape": list(SHAPE)} for name in ("eye", "wrist")]
+    cameras[0] |= {"rate_hz": 25, "history": history}
+    return slider_contract(images=cameras)
 
 
 class SeeingModel(LinearModel):
@@ -39,12 +43,16 @@ class SeeingModel(LinearModel):
         self.seen.append((name, int(image[0, 0, 0, 0])))
         return (self.gain * np.array([[image.mean(), 1.0]])).astype(np.float32)
 
+    def pair(self, name, view, before=None, gap=0):
+        assert name == "eye"
+        return view if before is None else (view + (0.2 + 0.1 * gap) * before).astype(np.float32)
+
     def join(self, state, images):
         return (state + sum(images.values(), np.zeros((1, 2)))).astype(np.float32)
 
 
-def new_filter(model=None, history_s=1.0):
-    return LatentFilter(contract(), model or SeeingModel(), history_s=history_s, start=0)
+def new_filter(model=None, history_s=1.0, history=1):
+    return LatentFilter(contract(history), model or SeeingModel(), history_s=history_s, start=0)
 
 
 def position(stamp, value=1.0):
@@ -59,8 +67,8 @@ def sent(stamp, value):
     return Applied(stamp, np.array([value]), "command")
 
 
-def by_hand(records, model):
-    """The latent of all records, from scratch: at each instant the nearest of each modality, once."""
+def by_hand(records, model, history=1):
+    """The latent of all records, from scratch: at each instant the nearest of each modality, once, with the frame before."""
     base = new_filter()
     chosen = {}
     for record in (r for r in records if isinstance(r, Measurement)):
@@ -80,6 +88,10 @@ def by_hand(records, model):
         mask = np.array([[float(n in there) for n in names]])
         age = np.array([[base.grid.age(there[n].stamp, k) if n in there else 0.0 for n in names]])
         views = {n: model.encode_image(n, there[n].values[None]) for n in names[2:] if n in there}
+        before = [k - gap for gap in range(1, REACH + 1) if "eye" in chosen.get(k - gap, {})]
+        if history > 1 and "eye" in views and before:
+            earlier = model.encode_image("eye", chosen[before[0]]["eye"].values[None])
+            views["eye"] = model.pair("eye", views["eye"], earlier, k - before[0])
         if there:
             latent = model.posterior(latent, model.join(model.encode(observation, mask, age), views), mask)
     return latent[0]
@@ -99,12 +111,12 @@ records = st.lists(
 
 
 @settings(max_examples=SCHEDULES)
-@given(records, st.randoms(use_true_random=False))
-def test_any_order_of_arrival_gives_the_latent_of_every_measurement_once(items, random):
+@given(records, st.randoms(use_true_random=False), st.integers(1, 2))
+def test_any_order_of_arrival_gives_the_latent_of_every_measurement_once(items, random, history):
     items = [*items, position(400 * MS)]
     arrivals = [*items, *random.sample(items, len(items) // 2)]  # some of them twice
     random.shuffle(arrivals)
-    filter_, model = new_filter(), SeeingModel()
+    filter_, model = new_filter(history=history), SeeingModel()
     for record in arrivals:
         if isinstance(record, Applied):
             filter_.applied(record)
@@ -114,10 +126,20 @@ def test_any_order_of_arrival_gives_the_latent_of_every_measurement_once(items, 
                 record = image(record.stamp, record.values[0, 0, 0], record.name, Encoded(view, model.bundle_id))
             filter_.observe(record)
         filter_.latent()  # so that something is there to rewind
-    np.testing.assert_allclose(filter_.latent().values, by_hand(items, SeeingModel()), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(filter_.latent().values, by_hand(items, SeeingModel(), history), rtol=1e-5, atol=1e-5)
     measured = [r for r in arrivals if isinstance(r, Measurement)]
     assert sum(filter_.outcomes.values()) == len(measured)
     assert set(filter_.outcomes) <= {"accepted", "superseded", "duplicate"}
+
+
+def test_the_frame_before_is_known_even_where_the_history_ends():
+    long, short = new_filter(history=2), new_filter(history_s=0.1, history=2)
+    for filter_ in (long, short):
+        for k in range(0, 40, 2):
+            filter_.observe(image(k * STEP, 10 + k))
+        for k in range(35, 40):  # replays from the oldest instant that the short one keeps
+            filter_.observe(position(k * STEP, float(k)))
+    np.testing.assert_allclose(short.latent().values, long.latent().values, rtol=1e-6)
 
 
 def test_a_late_image_corrects_the_past_and_is_encoded_only_once():
