@@ -80,7 +80,8 @@ class Robot:
         self.replanner = Replanner(self.contract, planner, self.clock, latent_stale_s=0.5)
 
     def live(self, rng: np.random.Generator) -> None:
-        """One control step: a reading that may be lost or absurd, and whatever is sent."""
+        """One model step: a reading that may be lost or absurd, and whatever is sent."""
+        self.clock.advance(round(NS_PER_S / self.contract.model_hz))  # else plans would begin ever further ahead of it
         now = self.clock.now()
         if rng.random() < 0.9:
             values = rng.standard_normal(2) * 10.0 ** rng.uniform(-2, 6)

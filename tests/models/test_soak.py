@@ -14,6 +14,7 @@ def test_random_robots_plan_within_bounds_whatever_happens():
     figures = soak(300, seed=54, robots=1)
     assert sum(figures["sources"].values()) == figures["plans"] == 300
     assert {"mppi", "shifted", "policy"} <= set(figures["sources"])
+    assert figures["sources"].get("none: no latent", 0) < 0.05 * figures["plans"]
     assert figures["resident_mib_largest"] > 0
 
 
