@@ -19,7 +19,8 @@ DECAY = 3_000  # updates
 # Windows with images are long, for these may be late or missing: few of them, and rollouts from many instants of each. That far
 # the recorded rewards are there, too: values learned from them need fewer updates, which are dear here.
 SEEING_BATCH, SEEING_STARTS, SEEING_TRACE = 32, 16, 0.9
-TAUGHT_STARTS = 4  # with a teacher every instant teaches, not only the starts
+# With a teacher every instant teaches, not only the starts; and what nobody could know is most of the error, and teaches little.
+TAUGHT: dict[str, Any] = {"starts": 4, "shift": 0.0, "drop": 0.05, "cold": 0.05, "hidden": 0.1}
 PHASES = 4  # shifted grids of each log: rows come much faster than the grid
 
 
@@ -156,7 +157,7 @@ def taught(config: TrainConfig) -> TrainConfig:
     """The same with a teacher: all is regression, so the encoder may learn as fast as the rest, and the rate falls to zero. Images
     stay where they are: a place in them is something to know, not to ignore."""
     optimiser = replace(config.optimiser, rate=1e-3, encoder_rate=1.0, decay=DECAY)
-    return replace(config, loss=replace(config.loss, taught=True, starts=TAUGHT_STARTS, shift=0.0), optimiser=optimiser)
+    return replace(config, loss=replace(config.loss, taught=True, **TAUGHT), optimiser=optimiser)
 
 
 def learns_motion_alone(contract: Contract, family: str = DEFAULT) -> bool:
