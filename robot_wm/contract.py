@@ -129,7 +129,7 @@ class Contract:
             raise ContractError(f"{what} was made for another contract: {'; '.join(self.differences(other))}")
 
     def require_data_of(self, other: Contract, what: str) -> None:
-        """As `require_same`, for recordings: of how many frames a model makes use does not matter there."""
+        """As `require_same`, for recordings and simulated robots: of how many frames a model makes use does not matter there."""
         plain, theirs = (replace(c, images=tuple(replace(i, history=1) for i in c.images)) for c in (self, other))
         plain.require_same(theirs, what)
 

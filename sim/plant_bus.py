@@ -140,7 +140,7 @@ class PlantBus:
         if tuple(about["actions"]) != self.contract.action.names:
             ours, theirs = ", ".join(self.contract.action.names), ", ".join(about["actions"])
             raise BusError(f"plant at {self._link.path} runs {about['task']} with actions {theirs}, not {ours}")
-        self.contract.require_same(parse_contract(about["contract"]), f"plant at {self._link.path}")
+        self.contract.require_data_of(parse_contract(about["contract"]), f"plant at {self._link.path}")
         self.names = tuple(about["joints"])
         self._link.open()
 

@@ -34,7 +34,7 @@ class PlantCamera:
         scene = make_task(task or contract.name)
         if not scene.contract.images:
             raise RunError(f"task {task or contract.name} has no camera")
-        scene.contract.require_same(contract, f"task {task or contract.name}")
+        scene.contract.require_data_of(contract, f"task {task or contract.name}")
         self.counts: Counter[str] = Counter()
         self._scene = cast("SeeingTask", scene)
         self._clock = clock or MonotonicClock()

@@ -18,6 +18,9 @@ def graphs(contract):
     """Text of every graph of a contract with one image, one action and two components of observation."""
     (image,) = contract.images
     height, width, channels = image.shape
+    size = (
+        4 if image.history == 1 else 7
+    )  # behind the embeddings that of the frame before, and how long ago it was: not used
     action = "float[1] low, float[1] high, float[1] rate, float[1] jerk, float[2,1] previous"
     weights = "float temperature, float[1] action_cost, float[1] change_cost, float disagreement_cost, float elites"
     plan, answer = "float[3,1]", "float value, float elite_value, float disagreement"
@@ -33,15 +36,16 @@ def graphs(contract):
               zero = Sub(column, column)
               ones = Exp(zero)
               embedding = Concat<axis = 1>(column, ones) }}""",
-        "posterior": """posterior (float[N,4] prior_latent, float[N,4] embedding, float[N,3] mask) => (float[N,4] latent)
-            <int64[1] from = {3}, int64[1] to = {4}, int64[1] axis = {1},
-             float[4] always = {0.5, 0.5, 0, 0}, float[4] seen = {0, 0, 0.5, 0.5}>
-            { there = Slice(embedding, from, to, axis)
+        "posterior": f"""posterior (float[N,4] prior_latent, float[N,{size}] embedding, float[N,3] mask) => (float[N,4] latent)
+            <int64[1] first = {{0}}, int64[1] from = {{3}}, int64[1] to = {{4}}, int64[1] axis = {{1}},
+             float[4] always = {{0.5, 0.5, 0, 0}}, float[4] seen = {{0, 0, 0.5, 0.5}}>
+            {{ newest = Slice(embedding, first, to, axis)
+              there = Slice(embedding, from, to, axis)
               sometimes = Mul(there, seen)
               gain = Add(sometimes, always)
-              innovation = Sub(embedding, prior_latent)
+              innovation = Sub(newest, prior_latent)
               change = Mul(gain, innovation)
-              latent = Add(prior_latent, change) }""",
+              latent = Add(prior_latent, change) }}""",
         "prior": """prior (float[N,4] latent, float[N,1] action) => (float[N,4] next_latent)
             <float[4] keep = {0.9, 0.9, 1, 1}, float[4] move = {1, 1, 0, 0}>
             { kept = Mul(latent, keep)

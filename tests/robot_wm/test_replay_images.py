@@ -25,6 +25,9 @@ class SeeingModel(LinearModel):
     def encode_image(self, name, image):
         return np.stack([image.mean((1, 2, 3)) / 255.0, np.ones(len(image))], axis=1).astype(np.float32)
 
+    def pair(self, name, view, before=None, gap=0):
+        return view
+
     def join(self, state, images):
         return (state + images.get("eye", 0.0)).astype(np.float32)
 
