@@ -21,13 +21,11 @@ from models.dataset import Dataset
 from models.export import load_world_model
 from models.families import DEFAULT
 from models.world_model import WorldModel
+from robot_wm.bags.storage import FULL
 from robot_wm.bundle import load_bundle
 from robot_wm.contract import Contract
 from robot_wm.errors import BagError, ContractError
 
-FULL = (
-    "full"  # folder beside a bag, with the bag of the same name in which every state is measured (`robot-wm collect`)
-)
 TAKEN_OVER = (
     "prior_hidden", "prior_head", "reward_head", "policy_head", "terminated_head", "value_heads", "target_heads",
 )  # fmt: skip
@@ -54,7 +52,6 @@ class Teacher:
             raise ContractError(
                 f"teacher {bundle}: acts as {other.name} (model_hz, names, mode, low, high: {acts[1]}), {own.name} as {acts[0]}"
             )
-        self.path = bundle
         self.bundle_id = found.bundle_id
         self.size = found.manifest.size
         self.contract = other
@@ -87,7 +84,9 @@ class Teacher:
                 )
         full = Dataset(twins, self.contract, cache_dir=dataset.cache_dir)
         self.hashes |= full.hashes
-        for own, other in zip(dataset.episodes, full.episodes, strict=False):
+        if len(dataset.episodes) != len(full.episodes):
+            raise BagError(f"{twins[0].parent}: has other episodes than the bags beside it; collect both in one run")
+        for own, other in zip(dataset.episodes, full.episodes, strict=True):
             same = own.length == other.length
             if same:
                 actions = [
@@ -96,8 +95,6 @@ class Teacher:
                 same = bool(np.abs(actions[0] - actions[1]).max() <= SAME)
             if not same:
                 raise BagError(f"{other.source}: is not the same episode as {own.source}; collect both in one run")
-        if len(dataset.episodes) != len(full.episodes):
-            raise BagError(f"{twins[0].parent}: has other episodes than the bags beside it; collect both in one run")
         ends = max(e.start + e.length for e in dataset.episodes)
         latents = np.zeros((ends, self._model.latent_size), np.float32)
         filtered = self._follow(full)

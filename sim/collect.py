@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_wm.bags.storage import FULL
 from robot_wm.bundle import load_bundle
 from robot_wm.errors import BagError
 from robot_wm.search import search_named
@@ -24,10 +25,9 @@ from sim.evaluate import episode_bag, require_cameras
 from sim.exploration import HOLD_S, Exploring, HeldActions
 from sim.jobs import side_by_side
 from sim.lockstep import run_episode
-from sim.tasks import Task, make_task
+from sim.tasks import Task, contract_of, make_task
 
 UNFINISHED = ".unfinished"  # folder of the bags that are being written
-FULL = "full"  # folder of the bags of the same episodes in which every state is measured
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def play(recipe: Recipe, bag: Path, seed: int) -> Played:
     shutil.rmtree(full, ignore_errors=True)
     with ExitStack() as stack:
         writer = stack.enter_context(episode_bag(unfinished, task.contract))
-        other = stack.enter_context(episode_bag(full, make_task(sibling).contract)) if sibling else None
+        other = stack.enter_context(episode_bag(full, contract_of(sibling))) if sibling else None
         result = run_episode(task, agent, seed, recipe.disturbance, writer, other)
     if sibling:
         (bag.parent / FULL).mkdir(exist_ok=True)

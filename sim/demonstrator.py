@@ -10,7 +10,7 @@ from robot_wm.errors import ContractError
 from robot_wm.messages import Applied, FloatArray, Measurement
 from robot_wm.search import Search
 from sim.agents import Agent, WorldModelAgent
-from sim.tasks import SeeingTask, Task, make_task
+from sim.tasks import SeeingTask, Task, contract_of
 
 
 class Demonstrator:
@@ -46,7 +46,7 @@ def driver(task: Task, bundle: Bundle, search: Search | None = None, refinements
         ContractError: it was made for neither.
     """
     own, sibling = task.contract, getattr(task, "sibling", "")
-    full = make_task(sibling).contract if sibling else own
+    full = contract_of(sibling) if sibling else own
     if bundle.contract.hash not in (own.hash, full.hash):
         for contract in (own, full):
             if contract.name == bundle.contract.name:

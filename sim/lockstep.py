@@ -62,19 +62,20 @@ def run_episode(
     joints = JointReader(task)
     own = [] if writer is None else [Recorder(writer, task)]
     others = [] if full is None else [Recorder(full, Everything(cast("SeeingTask", task)))]
+    recorders = own + others
     safety = SafetyFilter(task.contract)
     grid = Grid(1.0 / task.control_dt)
     first = grid.nearest(Grid(task.contract.model_hz).stamp(Grid(task.contract.model_hz).ceil(START)))
     task.reset(seed)
     agent.reset(grid.stamp(first), seed)
     rewards, clips = [], 0
-    for recorder in own + others:
+    for recorder in recorders:
         recorder.begin(grid.stamp(first), seed)
     for n in range(task.length):
         now, after = grid.stamp(first + n), grid.stamp(first + n + 1)
         readings = task.read(now)
         state = JointState(now, *joints.read(), np.zeros(0))
-        for recorder in own + others:
+        for recorder in recorders:
             recorder.measured(now)
         for measurement in link.arrivals(readings, now):
             agent.observe(measurement, now)
@@ -95,7 +96,7 @@ def run_episode(
             recorder.acted(applied, reward, after, [])
         if task.terminated:
             break
-    for recorder in own + others:
+    for recorder in recorders:
         recorder.end(grid.stamp(first + len(rewards)), task.terminated)
     return EpisodeResult(seed, np.array(rewards), task.length, clips, task.terminated, grid.stamp(first))
 

@@ -10,14 +10,14 @@ from robot_wm.bags.writer import BagWriter
 from robot_wm.contract import Contract
 from robot_wm.messages import Applied, Event, JointState, Measurement
 from sim.plant_joints import JointReader
-from sim.tasks import STATE_TOPIC, SeeingTask, Task, make_task
+from sim.tasks import STATE_TOPIC, SeeingTask, Task, contract_of
 
 
 class Everything:
     """A task that sees, as its sibling: the same scene at the same time, every state measured, no images."""
 
     def __init__(self, task: SeeingTask) -> None:
-        self.contract: Contract = make_task(task.sibling).contract
+        self.contract: Contract = contract_of(task.sibling)
         self.model: Any = task.model
         self.data: Any = task.data
         self.qpos = task.qpos

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol
 
 from robot_wm.contract import Contract
@@ -62,6 +63,12 @@ class SeeingTask(Task, Protocol):
     def capture(self, name: str, stamp: int) -> Measurement:
         """The contract's image `name`, now: pixels (H, W, C). Raises RunError where nothing can be drawn."""
         ...
+
+
+@cache
+def contract_of(name: str) -> Contract:
+    """The contract of a task by name, made once. Raises as `make_task`."""
+    return make_task(name).contract
 
 
 def make_task(name: str) -> Task:

@@ -32,6 +32,7 @@ DAMAGE = (
     RuntimeError,
     struct.error,
 )
+FULL = "full"  # folder beside the bags of a robot that sees: the same episodes, by the same names, with every state measured
 SUFFIXES = (".mcap", ".db3", ".bag")
 
 
