@@ -14,7 +14,7 @@ from typing import Any
 from robot_wm.latent_filter import Correction, LatentFilter
 from robot_wm.messages import Event
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust import Surprise, normalised_square, usual_error
+from robot_wm.trust import MOST, Surprise, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, evidence
 from robot_wm.trust_file import Modality, TrustSpec
 from robot_wm.trust_ladder import Change, Ladder, Rung, Standing
@@ -44,6 +44,8 @@ class Figures:
 
     seconds: dict[str, float] = field(default_factory=lambda: {rung.label: 0.0 for rung in Rung})  # by rung
     alarms_at: list[tuple[int, str]] = field(default_factory=list)  # when normal was left [ns], and by what
+    normal_at: list[int] = field(default_factory=list)  # when it was returned to [ns]
+    outliers_at: list[tuple[int, str]] = field(default_factory=list)  # what no more than one in 500 healthy ones shows
 
     @property
     def alarms(self) -> int:
@@ -101,10 +103,14 @@ class TrustMonitor:
                 repeats.see(filter_, k)
         self._pending.clear()
         levels = {name: surprise.level for name, surprise in self._surprises.items()}
-        levels |= {f"{name} silent": self._silence(name, now) for name in self.spec.modalities}
+        silences = {f"{name} silent": self._silence(name, now) for name in self.spec.modalities}
+        levels |= silences
+        self._outliers += [name for name, level in silences.items() if level >= 1.0]
         levels |= {f"{name} frozen": repeats.level for name, repeats in self._repeats.items()}
         source = max(levels, key=lambda name: levels[name])
         self._climb(now, levels[source], source)
+        self.figures.outliers_at += [(now, name) for name in self._outliers]
+        self._outliers.clear()
         return Verdict(self.ladder.standing, levels[source], levels, dict(self._statistics))
 
     def event(self, stamp: int) -> Event:
@@ -134,6 +140,7 @@ class TrustMonitor:
         self._pending: dict[int, set[str]] = {}
         self._newest: dict[str, int] = {}
         self._statistics: dict[str, float] = {}
+        self._outliers: list[str] = []  # since the last judgement
         for surprise in self._surprises.values():
             surprise.reset()
         for repeats in self._repeats.values():
@@ -143,7 +150,10 @@ class TrustMonitor:
         source = f"{found.name} blind" if found.blind else found.name
         statistic = statistic_of(found, self.spec.modalities[found.name])
         self._statistics[source] = statistic
-        self._surprises[source].add(statistic)
+        surprise = self._surprises[source]
+        surprise.add(statistic)
+        if surprise.tail.score(statistic) >= MOST:
+            self._outliers.append(source)
 
     def _silence(self, name: str, now: int) -> float:
         """1 when the newest measurement is older than ever in health, and more with every further such time."""
@@ -159,6 +169,8 @@ class TrustMonitor:
         self.ladder.update(now, level, f"{source} {level:.1f}")
         if before is Rung.NORMAL and self.rung is not Rung.NORMAL:
             self.figures.alarms_at.append((now, source))
+        if before is not Rung.NORMAL and self.rung is Rung.NORMAL:
+            self.figures.normal_at.append(now)
 
 
 def statistic_of(found: Evidence, modality: Modality) -> float:

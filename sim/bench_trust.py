@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,18 +13,20 @@ import numpy as np
 
 from robot_wm.backend import Model
 from robot_wm.bundle import load_bundle
-from robot_wm.errors import BundleError
+from robot_wm.errors import BundleError, RunError
 from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_file import TrustSpec, load_trust
+from robot_wm.trust_monitor import Figures
 from sim.agents import WorldModelAgent
 from sim.disturbance import Disturbance
-from sim.faults import Fault, FaultyTask, faults_for
+from sim.faults import IMAGE_FAULTS, Fault, FaultyTask, faults_for
 from sim.jobs import side_by_side
 from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
 
 EARLIEST_S = 0.5  # of a fault: what came before has settled
+RECOVERY_S = 5.0  # that an episode goes on after a fault that ends
 NONE = "none"  # healthy running
 
 
@@ -45,6 +47,8 @@ class Outcome:
     false_alarms: int  # in those
     after_s: float | None = None  # from the fault to the first alarm; None: none came in time
     source: str = ""  # what raised it
+    shown_s: float | None = None  # from a camera's fault to its first statistic that is no more usual than one in 500
+    recovered_s: float | None = None  # from the end of a fault that ends until trust is normal; None: it was not
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,23 @@ class Setting:
 
     bundle: Path
     within_s: float = 1.0
+    lasts_s: float = math.inf  # of a fault
     planner: str = "mppi"
     disturbance: Disturbance = field(default_factory=Disturbance)
 
 
 def trials_for(task: Task, trials: int, healthy_s: float, faults: Sequence[str] = (), seed: int = 0) -> list[Trial]:
-    """So many trials of each fault (default: all that the task can have), and healthy episodes that last `healthy_s` together."""
+    """So many trials of each fault (default: all that the task can have), and healthy episodes that last `healthy_s` together.
+
+    Raises RunError for a fault that the task cannot have.
+    """
+    known = faults_for(task)
+    for name in faults:
+        if name not in known:
+            raise RunError(f"{task.contract.name}: no fault {name!r}; there are {', '.join(known)}")
     episode_s = task.length * task.control_dt
     found = [Trial(NONE, seed + i) for i in range(math.ceil(healthy_s / episode_s))]
-    return found + [Trial(name, seed + i) for name in (faults or faults_for(task)) for i in range(trials)]
+    return found + [Trial(name, seed + i) for name in (faults or known) for i in range(trials)]
 
 
 def measure(
@@ -74,7 +86,7 @@ def measure(
 
 
 def run_trial(setting: Setting, trial: Trial) -> Outcome:
-    """One episode, ended `within_s` after the fault. Of faults of one joint, which one is drawn as the moment is."""
+    """One episode, ended `within_s` after the fault began or, of a fault that ends, `RECOVERY_S` after that."""
     bundle = load_bundle(setting.bundle)
     task = make_task(bundle.contract.name)
     model = Model(bundle, "cpu")
@@ -84,20 +96,45 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
     if trial.fault == NONE:
         result = run_episode(task, agent, trial.seed, setting.disturbance)
         return Outcome(trial, len(result.rewards) * task.control_dt, agent.trust.figures.alarms)
-    fault = draw_fault(task, trial, setting.within_s)
-    faulty = FaultyTask(task, fault, ends_s=fault.at_s + setting.within_s)
+    ends = math.isfinite(setting.lasts_s)
+    watched_s = setting.lasts_s + RECOVERY_S if ends else setting.within_s
+    fault = replace(draw_fault(task, trial, watched_s), lasts_s=setting.lasts_s)
+    faulty = FaultyTask(task, fault, ends_s=fault.at_s + watched_s)
     begin = run_episode(cast(Task, faulty), agent, trial.seed, setting.disturbance).start
-    onset = begin + round(fault.at_s * NS_PER_S)
-    alarms = agent.trust.figures.alarms_at
-    before = [stamp for stamp, _ in alarms if stamp < onset]
-    after = [((stamp - onset) / NS_PER_S, source) for stamp, source in alarms if stamp >= onset]
-    return Outcome(trial, fault.at_s, len(before), *(after[0] if after else (None, "")))
+    return _outcome(
+        trial, agent.trust.figures, begin, fault.at_s, setting, [item.name for item in task.contract.images]
+    )
 
 
-def draw_fault(task: Task, trial: Trial, within_s: float) -> Fault:
-    """When and where, from the trial's seed."""
+def _outcome(
+    trial: Trial, figures: Figures, begin: int, at_s: float, setting: Setting, cameras: Sequence[str]
+) -> Outcome:
+    onset = begin + round(at_s * NS_PER_S)
+
+    def since(stamp: int) -> float:
+        return (stamp - onset) / NS_PER_S
+
+    before = [stamp for stamp, _ in figures.alarms_at if stamp < onset]
+    after = [(since(stamp), source) for stamp, source in figures.alarms_at if 0 <= since(stamp) <= setting.within_s]
+    shown: list[float] = []
+    if trial.fault in IMAGE_FAULTS:
+        shown = [since(at) for at, source in figures.outliers_at if at >= onset and source.split()[0] in cameras]
+    ended = [since(stamp) - setting.lasts_s for stamp in figures.normal_at if since(stamp) > setting.lasts_s]
+    first = after[0] if after else (None, "")
+    return Outcome(trial, at_s, len(before), *first, min(shown, default=None), min(ended, default=None))
+
+
+def draw_fault(task: Task, trial: Trial, watched_s: float) -> Fault:
+    """When and, of faults of one joint, where, from the trial's seed; `watched_s` of the episode are left after it began.
+
+    Raises RunError where the episode is too short for that.
+    """
     rng = np.random.default_rng([trial.seed, 4])
-    latest = task.length * task.control_dt - within_s
+    latest = task.length * task.control_dt - watched_s
+    if latest <= EARLIEST_S:
+        raise RunError(
+            f"{task.contract.name}: an episode of {task.length * task.control_dt:g} s is too short for this fault"
+        )
     sizes = {item.name: item.size for item in task.contract.observations}
     at_s, joint = rng.uniform(EARLIEST_S, latest), int(rng.integers(sizes.get("position", 1)))
     return Fault(trial.fault, float(at_s), joint=joint)
@@ -110,19 +147,26 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         own = [outcome for outcome in outcomes if outcome.trial.fault == name]
         times = [outcome.after_s for outcome in own if outcome.after_s is not None]
         sources = [outcome.source for outcome in own if outcome.source]
+        shown = [outcome.shown_s for outcome in own if outcome.shown_s is not None]
+        recovered = [outcome.recovered_s for outcome in own if outcome.recovered_s is not None]
         faults[name] = {
             "trials": len(own),
             "detected": len(times),
             "share": len(times) / len(own),
             "interval_95": wilson(len(times), len(own)),
-            "after_s_p50": float(np.median(times)) if times else None,
-            "after_s_max": max(times, default=None),
+            "after": _spread(times),
             "sources": {source: sources.count(source) for source in sorted(set(sources))},
+            "shown": {"count": len(shown), **_spread(shown)},
+            "recovered": {"count": len(recovered), **_spread(recovered)},
         }
     seconds, alarms = sum(o.seconds for o in outcomes), sum(o.false_alarms for o in outcomes)
     healthy = {"seconds": seconds, "false_alarms": alarms}
     healthy["false_alarms_in_ten_minutes"] = 600.0 * alarms / seconds if seconds else 0.0
     return {"faults": faults, "healthy": healthy}
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float | None]:
+    return {"s_p50": float(np.median(seconds)) if seconds else None, "s_max": max(seconds, default=None)}
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

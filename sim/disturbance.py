@@ -74,7 +74,8 @@ class Camera:
     def arrivals(self, step: int, now: int) -> list[Measurement]:
         """Take a picture if it is time, and return those that have arrived by `now`."""
         if step % self._period == self._first and step not in self._hidden:
-            self._way.send([self._task.capture(self._name, now)], now)
+            taken = self._task.capture(self._name, now)
+            self._way.send([] if taken is None else [taken], now)
         return self._way.arrived(now)
 
 

@@ -19,7 +19,7 @@ NOISE = {"position": 0.05, "velocity": 0.5}  # standard deviation: rad or m, and
 ELSEWHERE = 7919  # added to the seed: the episode that a swapped camera shows
 
 JOINT_FAULTS = ("wrong_sign", "frozen_joint", "noise", "payload", "payload_tip")
-IMAGE_FAULTS = ("occluded", "frozen_frame", "swapped_camera")
+IMAGE_FAULTS = ("occluded", "outage", "frozen_frame", "swapped_camera")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class FaultyTask:
 
     Joint faults: `wrong_sign` (position and velocity of one joint are reported negated), `frozen_joint` (both stay what they
     were), `noise` (white, on every position and velocity), `payload` (mass and inertia of everything that moves, by half),
-    `payload_tip` (of the last body alone). Camera faults: `occluded` (black pictures), `frozen_frame` (the last picture under
-    new stamps), `swapped_camera` (what the camera of another episode sees under the same actions).
+    `payload_tip` (of the last body alone). Camera faults: `occluded` (black pictures), `outage` (none), `frozen_frame` (the last
+    picture under new stamps), `swapped_camera` (what the camera of another episode sees under the same actions).
     """
 
     def __init__(self, task: Task, fault: Fault, ends_s: float = math.inf) -> None:
@@ -97,8 +97,10 @@ class FaultyTask:
     def read(self, stamp: int = 0) -> list[Measurement]:
         return [self._disturbed(reading) for reading in self._task.read(stamp)]
 
-    def capture(self, name: str, stamp: int) -> Measurement:
+    def capture(self, name: str, stamp: int) -> Measurement | None:
         seen = cast("SeeingTask", self._task).capture(name, stamp)
+        if seen is None or (self.active and self._fault.name == "outage"):
+            return None
         if not self.active:
             self._picture[name] = np.asarray(seen.values, np.uint8)
             return seen

@@ -103,7 +103,9 @@ class PlantCamera:
                     if exposure is not None:
                         name, stamp, state = exposure
                         self._scene.show(state)
-                        self._drawn.put((name, stamp, cast("Pixels", self._scene.capture(name, stamp).values)))
+                        taken = self._scene.capture(name, stamp)
+                        if taken is not None:
+                            self._drawn.put((name, stamp, cast("Pixels", taken.values)))
         except Exception as error:  # noqa: BLE001 - `poll` raises it
             self._drawn.put(error)
 

@@ -60,8 +60,8 @@ class SeeingTask(Task, Protocol):
         """Put the scene where it was when `qpos` returned `state`, for `capture` to draw."""
         ...
 
-    def capture(self, name: str, stamp: int) -> Measurement:
-        """The contract's image `name`, now: pixels (H, W, C). Raises RunError where nothing can be drawn."""
+    def capture(self, name: str, stamp: int) -> Measurement | None:
+        """The contract's image `name`, now: pixels (H, W, C); None: none comes. Raises RunError where nothing can be drawn."""
         ...
 
 

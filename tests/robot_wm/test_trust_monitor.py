@@ -98,6 +98,20 @@ def test_what_comes_late_is_judged_at_its_own_instant():
     assert before.statistics["position"] > 1e5
 
 
+def test_when_a_contradiction_first_shows_and_when_trust_is_back_are_counted():
+    world = World(usual(limit=30.0))
+    world.run(50)
+    assert world.monitor.figures.normal_at == []
+    healthy = len(world.monitor.figures.outliers_at)
+    world.run(12, lambda values, k: -values - 1.0)
+    (at, source), *_ = world.monitor.figures.outliers_at[healthy:]
+    assert at == 50 * STEP and source in ("position", "velocity")  # the first reading shows it; an alarm takes several
+    assert world.monitor.figures.alarms_at[0][0] > at
+    world.run(500)
+    (back,) = world.monitor.figures.normal_at
+    assert back > world.monitor.figures.alarms_at[0][0] + 1e9
+
+
 def test_a_new_episode_forgets_everything():
     world = World(usual())
     world.run(60, lambda values, k: -values - 1.0 if k > 30 else values)

@@ -143,7 +143,7 @@ def test_the_summary_counts_what_was_noticed_and_what_was_nothing():
         outcome("noise", 0, 0.1), outcome("noise", 1, 0.3), outcome("noise", 2), outcome(NONE, 0, alarms=1),
     ])  # fmt: skip
     noise = figures["faults"]["noise"]
-    assert (noise["trials"], noise["detected"], noise["after_s_p50"], noise["after_s_max"]) == (3, 2, 0.2, 0.3)
+    assert (noise["trials"], noise["detected"], noise["after"]) == (3, 2, {"s_p50": 0.2, "s_max": 0.3})
     assert noise["sources"] == {"x": 2}
     assert figures["healthy"] == {"seconds": 400.0, "false_alarms": 1, "false_alarms_in_ten_minutes": 1.5}
 

@@ -120,3 +120,13 @@ def test_camera_faults_change_the_pictures_and_keep_their_stamps(monkeypatch, na
         task.step(np.zeros(1))
     assert [p.values.ravel().tolist() for p in pictures] == [[1 + n, 3] for n in range(5)] + expected
     assert [p.stamp for p in pictures] == list(range(8))
+
+
+def test_during_an_outage_no_picture_comes(monkeypatch):
+    task = FaultyTask(Seeing(), Fault("outage", AT, lasts_s=0.02))
+    task.reset(3)
+    came = []
+    for n in range(9):
+        came.append(task.capture("camera", n) is not None)
+        task.step(np.zeros(1))
+    assert came == [True] * 5 + [False] * 2 + [True] * 2
