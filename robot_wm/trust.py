@@ -1,14 +1,15 @@
-"""Trust in the model: how surprising a measurement is beside its prediction, in units of what held-out bags show to be usual.
+"""Trust in the model: how surprising a correction is, in units of what held-out bags show to be usual.
 
-Everything is dimensionless. A statistic is 1 on average while the model holds: the normalised innovation squared per degree of
-freedom of an observation (Bar-Shalom et al., Estimation with Applications to Tracking and Navigation, section 5.4), or the square
-of the latent change that an image alone makes, relative to its usual size. A score says how far a statistic lies in the tail that
-healthy bags have (the logarithmic excess in units of Hill's estimate, Ann. Statist. 3, 1975). Scores are clipped and accumulated
-by a one-sided CUSUM (Page, Biometrika 41, 1954): one outlier is not enough, a lasting surprise adds up within a few corrections.
+Everything is dimensionless. A statistic is 1 on average while the model holds: the square, per degree of freedom, of how far
+posterior and prior of the same stamp lie apart (the normalised innovation squared; Bar-Shalom et al., Estimation with Applications
+to Tracking and Navigation, section 5.4). A learned model is a little wrong in the same way for as long as a robot does the same
+thing, so statistics do not add up as independent ones would: surprise is how large they are, not how many. It is the median of a
+few, so that one wild reading is none, in units of the largest that healthy bags promise; the longer it lasts the more it counts.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,46 +18,51 @@ import numpy as np
 from robot_wm.contract_observations import Observation
 from robot_wm.messages import FloatArray
 
-LEAST, MOST = -1.0, 4.0  # of one score: what a good correction takes back, and what a single outlier adds
-QUANTILE = 0.9  # of the healthy statistics: beyond it a score is positive
-OUTLIERS = 3.0  # corrections in a row that an alarm takes at least: a wild reading spoils its own and the next
-CEILING = 4.5  # most that is accumulated, in limits: bounds the time that recovery takes
+QUANTILE = 0.9  # of the healthy statistics: what is above is surprising
+RARE = 0.998  # quantile of single ones: what is above shows at once that something happened
+WINDOW = 5  # corrections whose median counts: a wild reading spoils its own and the next
+IMAGE_WINDOW = 3  # of images: another scene is believed after a few, so two of them have to be enough
+LASTING = 0.1  # levels that every correction adds while the surprise is more than health knows
+CEILING = 4.5  # highest level: bounds the time that recovery takes
+BLOCK_S = 1.0  # of health, whose largest surprises are taken to be independent
+EXTREMES = 10  # of those that make the tail, a fifth at most
+FACTOR = 2.0  # that an alarm is above what one correction in ten shows, at least
 TINY = 1e-12
 BINS, FEW = 8, 20  # of motion, and how many errors one of them needs to count
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The upper tail of one statistic in health, and how much accumulated excess is an alarm."""
+    """The upper tail of one statistic's medians in health."""
 
     usual: float  # one in ten is larger
-    slope: float  # mean of log(statistic / usual) over those
-    limit: float  # of the accumulated score
+    limit: float  # an alarm
+    rare: float  # one single statistic in 500 is larger
 
-    def score(self, statistic: float) -> float:
-        """Excess of one correction; negative for nine healthy corrections in ten, above with mean 1 for the others."""
-        return float(np.clip(np.log(max(statistic, TINY) / self.usual) / self.slope, LEAST, MOST))
+    def level(self, statistic: float) -> float:
+        """How far a statistic lies in the tail: 0 what is usual, 1 the limit; logarithmic."""
+        return max(0.0, float(np.log(max(statistic, TINY) / self.usual) / np.log(self.limit / self.usual)))
 
 
 class Surprise:
-    """The accumulated score of one statistic; `level` 1 is the alarm."""
+    """The surprise of one statistic; `level` 1 is the alarm."""
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, tail: Tail, window: int = WINDOW) -> None:
         self.tail = tail
-        self.sum = 0.0
-
-    @property
-    def level(self) -> float:
-        return self.sum / self.tail.limit
+        self.level, self._lasted = 0.0, 0.0
+        self._recent = deque([0.0] * window, maxlen=window)
 
     def add(self, statistic: float) -> float:
         """Count one correction and return the level."""
-        ceiling = CEILING * self.tail.limit
-        self.sum = min(max(0.0, self.sum + self.tail.score(statistic)), ceiling)
+        self._recent.append(statistic)
+        now = self.tail.level(float(np.median(self._recent)))
+        self._lasted = float(np.clip(self._lasted + (LASTING if now >= 1.0 else -LASTING), 0.0, CEILING - 1.0))
+        self.level = min(now, 1.0) + self._lasted
         return self.level
 
     def reset(self) -> None:
-        self.sum = 0.0
+        self.level, self._lasted = 0.0, 0.0
+        self._recent.extend([0.0] * len(self._recent))
 
 
 def residual(item: Observation, measured: FloatArray, predicted: FloatArray) -> FloatArray:
@@ -68,7 +74,7 @@ def residual(item: Observation, measured: FloatArray, predicted: FloatArray) -> 
 
 
 def normalised_square(error: FloatArray, scale: FloatArray) -> float:
-    """Normalised innovation squared per degree of freedom: mean over components (K,) of (error / usual error) squared."""
+    """Normalised innovation squared per degree of freedom: the mean of (error (K,) / usual error (K,) or (1,)) squared."""
     return float(np.mean((np.asarray(error, np.float64) / scale) ** 2))
 
 
@@ -110,42 +116,38 @@ def fit_scale(motion: FloatArray, errors: FloatArray) -> Scale:
     return Scale(tuple(centres), tuple(tuple(float(x) for x in row) for row in usual))
 
 
-def fit_tail(series: Sequence[FloatArray], seconds: float, alarms_per_second: float) -> Tail:
+def fit_tail(series: Sequence[tuple[FloatArray, FloatArray]], alarms_per_second: float, window: int = WINDOW) -> Tail:
     """The tail of one statistic from healthy episodes.
 
     Args:
-        series: statistics of each episode (N_i,), in the order of their corrections.
-        seconds: that the episodes lasted together.
+        series: times [s] (N_i,) and statistics (N_i,) of each episode, in the order of their corrections.
         alarms_per_second: how often the limit may be reached.
+        window: statistics whose median counts.
 
-    The limit comes from the peaks of the CUSUM's excursions, whose tail is exponential (Siegmund, Sequential Analysis, chapter
-    2): it is where the fitted tail is reached as seldom as wanted, but never below the highest peak seen.
+    The limit comes from the largest surprise of each second, whose logarithm has an exponential tail (peaks over a threshold;
+    Coles, An Introduction to Statistical Modeling of Extreme Values, chapter 4, with shape 0): it is where that tail is reached
+    as seldom as wanted, but never below the largest that was seen.
     """
-    every = np.maximum(np.concatenate(series), TINY)
-    usual = float(np.quantile(every, QUANTILE))
-    above = every[every > usual]
-    slope = float(np.mean(np.log(above / usual))) if len(above) else 1.0
-    tail = Tail(usual, max(slope, 0.05), 1.0)
-    peaks = np.concatenate([excursions(tail, values) for values in series])
-    if not len(peaks):
-        return Tail(tail.usual, tail.slope, OUTLIERS * MOST)
-    least = float(np.quantile(peaks, QUANTILE))
-    beyond = peaks[peaks >= least]
-    excess = max(float(np.mean(beyond - least)), 0.1)
-    reached = len(beyond) / seconds / alarms_per_second
-    limit = least + excess * float(np.log(max(reached, 1.0)))
-    return Tail(tail.usual, tail.slope, max(limit, float(peaks.max()), OUTLIERS * MOST))
+    surprises = [(t, np.log(np.maximum(medians(values, window), TINY))) for t, values in series]
+    usual = float(np.quantile(np.concatenate([values for _, values in surprises]), QUANTILE))
+    blocks = [np.unique(((t - t[0]) // BLOCK_S).astype(int), return_inverse=True)[1] for t, _ in surprises]
+    every = [
+        float(values[block == b].max())
+        for (_, values), block in zip(surprises, blocks, strict=True)
+        for b in set(block.tolist())
+    ]
+    largest = np.sort(np.array(every))
+    count = max(1, min(EXTREMES, len(largest) // 5))
+    least = float(largest[-count - 1]) if len(largest) > count else float(largest[0])
+    reached = count / (len(largest) * BLOCK_S) / alarms_per_second
+    limit = least + float(np.mean(largest[-count:] - least)) * float(np.log(max(reached, 1.0)))
+    limit = max(limit, float(largest[-1]))
+    rare = float(np.quantile(np.concatenate([values for _, values in series]), RARE))
+    return Tail(float(np.exp(usual)), float(np.exp(max(limit, usual + np.log(FACTOR)))), max(rare, TINY))
 
 
-def excursions(tail: Tail, statistics: FloatArray) -> FloatArray:
-    """Peaks (P,) of the accumulated score between its returns to zero, of one episode (N,)."""
-    total, peak, peaks = 0.0, 0.0, []
-    for statistic in statistics.tolist():
-        total = max(0.0, total + tail.score(statistic))
-        if total == 0.0 and peak > 0.0:
-            peaks.append(peak)
-            peak = 0.0
-        peak = max(peak, total)
-    if peak > 0.0:
-        peaks.append(peak)
-    return np.array(peaks)
+def medians(statistics: FloatArray, window: int) -> FloatArray:
+    """The running median (N,) of one episode's statistics (N,)."""
+    padded = np.concatenate([np.zeros(window - 1), statistics])
+    result: FloatArray = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=-1)
+    return result

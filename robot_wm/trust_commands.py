@@ -21,7 +21,7 @@ def fit(
     bundle: Annotated[Path, typer.Option(help="Bundle to judge by; gets a trust.yaml, and with it another id.")],
     alarms: Annotated[
         float, typer.Option(help="False alarms expected in ten minutes of healthy running.", min=0.001)
-    ] = 0.2,
+    ] = 0.5,
     provider: Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino, openvino-bf16 or cpu.")] = "cpu",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

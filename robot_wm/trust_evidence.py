@@ -1,8 +1,9 @@
-"""What one correction says about the model: how far its measurements were from the predictions that did not know them.
+"""What one correction says about the model: how far it moved the latent from predictions that did not know it.
 
 Two predictions are judged. The filter's own prior reaches one step ahead, or as far as the last correction lies back. A blind one
 starts from the posterior some steps earlier and knows nothing measured since: what is wrong with a model in small, such as another
-payload, adds up in it.
+payload, adds up in it. Both are compared with the posterior of the same stamp, in what the model reads out of either: how well it
+reads is no part of the question.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Evidence:
 
     name: str  # of the observation or image
     steps: int  # of the model that were predicted without it
-    error: FloatArray  # (K,) measured less predicted [SI]; of an image (1,) the latent change that it alone made, rms
+    error: FloatArray  # (K,) corrected less predicted [SI]; of an image (L,) the latent change that it alone made
     motion: float  # of the predicted latent, rms per step
     blind: bool = False  # predicted as far on purpose
 
@@ -47,14 +48,14 @@ def evidence(filter_: LatentFilter, k: int, names: Collection[str], blind_steps:
     result = []
     if observed:
         gap = _gap(filter_, k, observed)
-        result += _errors(filter_, k, now, observed, [before.posterior, now.prior], gap, blind=False)
+        result += _errors(filter_, now, observed, [before.posterior, now.prior], gap, blind=False)
         if blind_steps and k % max(1, blind_steps // 2) == 0:
             result += ahead(filter_, k - blind_steps, [blind_steps], observed)
     for name in present:
         if name not in contract.slices():
-            change = np.sqrt(np.mean((now.posterior - filter_.without(k, name)) ** 2))
+            change = np.asarray(now.posterior - filter_.without(k, name), np.float64)
             moved = _motion([before.posterior, now.prior])
-            result.append(Evidence(name, _gap(filter_, k, [name]), np.array([float(change)]), moved))
+            result.append(Evidence(name, _gap(filter_, k, [name]), change, moved))
     return result
 
 
@@ -70,31 +71,25 @@ def ahead(filter_: LatentFilter, k: int, horizons: Sequence[int], names: Collect
         then = filter_.estimate(i + 1) if i + 1 - k in horizons else None
         if then is not None:
             there = [name for name in names if name in then.measured]
-            result += _errors(filter_, i + 1, then, there, latents, i + 1 - k, blind=True)
+            result += _errors(filter_, then, there, latents, i + 1 - k, blind=True)
     return result
 
 
 def _errors(
     filter_: LatentFilter,
-    k: int,
     now: Estimate,
     names: Iterable[str],
     latents: Sequence[Float32],
     steps: int,
     blind: bool,
 ) -> list[Evidence]:
-    """Compare with the readout of the last of the predicted `latents`, moved along the last step to each stamp."""
-    before, after = filter_.model.readout(np.stack(latents[-2:]))
+    """Compare what is read from the posterior with what is read from the last of the predicted `latents`."""
+    predicted, corrected = filter_.model.readout(np.stack([latents[-1], now.posterior]))
     motion = _motion(latents)
     result = []
     for name in names:
-        measured, part = now.measured[name], filter_.contract.slices()[name]
-        item = filter_.contract.observation(name)
-        age = filter_.grid.age(measured.stamp, k)
-        predicted = after[part] - age * residual(item, after[part], before[part])
-        result.append(
-            Evidence(name, steps, residual(item, np.asarray(measured.values, np.float64), predicted), motion, blind)
-        )
+        item, part = filter_.contract.observation(name), filter_.contract.slices()[name]
+        result.append(Evidence(name, steps, residual(item, corrected[part], predicted[part]), motion, blind))
     return result
 
 

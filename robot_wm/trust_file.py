@@ -18,7 +18,7 @@ from robot_wm.trust import Scale, Tail
 from robot_wm.trust_ladder import Steps
 
 NAME = "trust.yaml"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -122,5 +122,8 @@ def _scale(reader: FieldReader, data: Any, where: str, size: int) -> Scale:
 
 
 def _tail(reader: FieldReader, data: Any, where: str) -> Tail:
-    table = reader.table(data, where, Tail, required=("usual", "slope", "limit"))
-    return Tail(**{key: reader.number(table[key], f"{where}.{key}", above=0.0) for key in ("usual", "slope", "limit")})
+    table = reader.table(data, where, Tail, required=("usual", "limit", "rare"))
+    found = Tail(**{key: reader.number(table[key], f"{where}.{key}", above=0.0) for key in ("usual", "limit", "rare")})
+    if found.limit <= found.usual:
+        raise reader.fail(f"{where}.limit", f"must be above usual ({found.usual:g})")
+    return found

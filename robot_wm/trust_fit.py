@@ -21,7 +21,7 @@ from robot_wm.errors import BagError
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, Measurement
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust import FEW, Scale, Tail, fit_scale, fit_tail, normalised_square, usual_error
+from robot_wm.trust import FEW, IMAGE_WINDOW, WINDOW, Scale, Tail, fit_scale, fit_tail, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, ahead, evidence
 from robot_wm.trust_file import Modality, TrustSpec
 from robot_wm.trust_monitor import SETTLE_S
@@ -31,8 +31,9 @@ BLIND_S = 0.2  # how far the blind prediction reaches
 EVERY = 8  # instants between the long predictions from which errors by horizon are learned
 HORIZONS = (1, 2, 4, 8, 16, 32)  # model steps
 ENOUGH_S = 60.0  # of healthy motion; less says nothing of rare alarms
-# Expected in health, of all sources together: more than one is then rarer than one run in fifty.
-ALARMS_IN_TEN_MINUTES = 0.2
+ALARMS_IN_TEN_MINUTES = (
+    0.5  # expected in health, of all sources together: more than one is then rarer than one run in ten
+)
 SLACK = 1  # model steps of grace for a modality that stays away
 LEAST_SILENCE = 3  # model steps that no silence is shorter than
 FRAMES = 2  # equal frames more than ever seen in health are an alarm
@@ -42,7 +43,7 @@ FRAMES = 2  # equal frames more than ever seen in health are an alarm
 class _Seen:
     """What healthy bags showed."""
 
-    episodes: list[list[Evidence]] = field(default_factory=list)
+    episodes: list[list[tuple[float, Evidence]]] = field(default_factory=list)  # with their times [s]
     ahead: dict[str, dict[int, list[Evidence]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     silence: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # [s]
     motion: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # latent's, between equal frames
@@ -94,7 +95,7 @@ def _listen(bag: Bag, model: Model, blind: int, seen: _Seen) -> None:
         start = episode[0][0]
         filter_ = LatentFilter(contract, model, start=start)
         repeats = {image.name: Repeats(image.name, 0.0, 1) for image in contract.images}
-        heard, newest, collected = dict[int, set[str]](), dict[str, int](), list[Evidence]()
+        heard, newest, collected = dict[int, set[str]](), dict[str, int](), list[tuple[float, Evidence]]()
         settled = filter_.grid.nearest(start) + round(SETTLE_S * contract.model_hz)
         judged = filter_.grid.nearest(start)
         for at, item in episode:
@@ -138,7 +139,7 @@ def _judge(
     heard: dict[int, set[str]],
     settled: int,
     blind: int,
-    collected: list[Evidence],
+    collected: list[tuple[float, Evidence]],
     repeats: dict[str, Repeats],
     seen: _Seen,
 ) -> None:
@@ -147,7 +148,8 @@ def _judge(
     for k in sorted(k for k in heard if k < newest):
         names = sorted(heard.pop(k))
         found = evidence(filter_, k, names, blind)
-        collected += [e for e in found if k - (e.steps if e.blind else 0) >= settled]
+        t = filter_.grid.stamp(k) / NS_PER_S
+        collected += [(t, e) for e in found if k - (e.steps if e.blind else 0) >= settled]
         if k % EVERY == 0 and k - HORIZONS[-1] >= settled:
             for e in ahead(filter_, k - HORIZONS[-1], HORIZONS, list(filter_.contract.slices())):
                 seen.ahead[e.name][e.steps].append(e)
@@ -159,21 +161,21 @@ def _judge(
 
 
 def _modality(name: str, contract: Contract, seen: _Seen, blind: int, rate: float) -> Modality:
-    own = [[e for e in episode if e.name == name] for episode in seen.episodes]
+    own = [[(t, e) for t, e in episode if e.name == name] for episode in seen.episodes]
     if not any(own):
         raise BagError(f"the bags hold no usable {name}: record some that do")
     image = name not in contract.slices()
-    scale = _by_gap(own) if image else _by_horizon(own, seen.ahead[name], blind)
-    seconds = seen.seconds
+    every = [e for episode in own for _, e in episode]
+    scale = _by_gap(every) if image else _by_horizon(every, seen.ahead[name], blind)
 
     def tail(far: bool) -> Tail:
-        series = [
-            np.array(
-                [normalised_square(e.error, usual_error(scale, e.steps, e.motion)) for e in episode if e.blind is far]
-            )
-            for episode in own
-        ]
-        return fit_tail([values for values in series if len(values)], seconds, rate)
+        series = []
+        for episode in own:
+            rows = [(t, e) for t, e in episode if e.blind is far]
+            values = [normalised_square(e.error, usual_error(scale, e.steps, e.motion)) for _, e in rows]
+            if rows:
+                series.append((np.array([t for t, _ in rows]), np.array(values)))
+        return fit_tail(series, rate, IMAGE_WINDOW if image else WINDOW)
 
     step = 1.0 / contract.model_hz
     motion = seen.motion[name]
@@ -187,25 +189,27 @@ def _modality(name: str, contract: Contract, seen: _Seen, blind: int, rate: floa
     )
 
 
-def _by_horizon(own: list[list[Evidence]], long: dict[int, list[Evidence]], blind: int) -> dict[int, Scale]:
+def _by_horizon(every: list[Evidence], long: dict[int, list[Evidence]], blind: int) -> dict[int, Scale]:
     """Usual errors of an observation by the steps it was predicted; the filter's own step and `blind` from every correction, the
     others from the long predictions."""
-    every = [e for episode in own for e in episode]
     found = dict(long)
     found[1] = [e for e in every if not e.blind and e.steps == 1] or long[1]
     found[blind] = [e for e in every if e.blind] or long[blind]
     return {steps: _fitted(rows) for steps, rows in sorted(found.items()) if rows}
 
 
-def _by_gap(own: list[list[Evidence]]) -> dict[int, Scale]:
+def _by_gap(every: list[Evidence]) -> dict[int, Scale]:
     """Usual latent change by an image by the steps since the one before; gaps that are rare are left out."""
     changes: dict[int, list[Evidence]] = defaultdict(list)
-    for episode in own:
-        for e in episode:
-            changes[e.steps].append(e)
+    for e in every:
+        changes[e.steps].append(e)
     common = {steps: rows for steps, rows in sorted(changes.items()) if len(rows) >= FEW} or changes
-    return {steps: _fitted(rows) for steps, rows in common.items()}
+    return {steps: _fitted(rows, image=True) for steps, rows in common.items()}
 
 
-def _fitted(rows: list[Evidence]) -> Scale:
-    return fit_scale(np.array([e.motion for e in rows]), np.array([e.error for e in rows]))
+def _fitted(rows: list[Evidence], image: bool = False) -> Scale:
+    """An image's latent change has one scale for all of its components."""
+    errors = np.array([e.error for e in rows])
+    if image:
+        errors = np.sqrt(np.mean(errors**2, axis=1, keepdims=True))
+    return fit_scale(np.array([e.motion for e in rows]), errors)

@@ -14,13 +14,13 @@ from typing import Any
 from robot_wm.latent_filter import Correction, LatentFilter
 from robot_wm.messages import Event
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust import MOST, Surprise, normalised_square, usual_error
+from robot_wm.trust import IMAGE_WINDOW, WINDOW, Surprise, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, evidence
 from robot_wm.trust_file import Modality, TrustSpec
 from robot_wm.trust_ladder import Change, Ladder, Rung, Standing
 from robot_wm.trust_repeats import Repeats
 
-SETTLE_S = 0.2  # after a reset the latent is still finding the state
+SETTLE_S = 1.0  # after a reset the latent is still finding the state
 PER_LEVEL = 3.0  # times the usual silence that add one level
 
 
@@ -128,7 +128,8 @@ class TrustMonitor:
         self.ladder.steps = spec.steps
         self._surprises: dict[str, Surprise] = {}
         for name, modality in spec.modalities.items():
-            self._surprises[name] = Surprise(modality.innovation)
+            image = modality.blind is None
+            self._surprises[name] = Surprise(modality.innovation, IMAGE_WINDOW if image else WINDOW)
             if modality.blind is not None and spec.blind_steps:
                 self._surprises[f"{name} blind"] = Surprise(modality.blind)
         images = {name: m for name, m in spec.modalities.items() if m.frozen}
@@ -152,7 +153,7 @@ class TrustMonitor:
         self._statistics[source] = statistic
         surprise = self._surprises[source]
         surprise.add(statistic)
-        if surprise.tail.score(statistic) >= MOST:
+        if statistic > surprise.tail.rare:
             self._outliers.append(source)
 
     def _silence(self, name: str, now: int) -> float:

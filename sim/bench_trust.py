@@ -25,7 +25,7 @@ from sim.jobs import side_by_side
 from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
 
-EARLIEST_S = 0.5  # of a fault: what came before has settled
+EARLIEST_S = 1.5  # of a fault: what came before has settled
 RECOVERY_S = 5.0  # that an episode goes on after a fault that ends
 NONE = "none"  # healthy running
 

@@ -85,13 +85,13 @@ def test_corrections_are_judged_by_what_is_usual_for_the_bundle_or_not_at_all(co
     perception = Perception(contract, SliderModel(contract), clock)
     assert slid(perception, clock, 20).trust == ""
     perception.judge_by(usual())
-    info = slid(perception, clock, 30, start=70)
+    info = slid(perception, clock, 80, start=70)
     assert (info.trust, sorted(info.statistics)) == (
         "normal",
         ["position", "position blind", "velocity", "velocity blind"],
     )
     for k in range(30):  # a sensor that cannot make up its mind
-        info = slid(perception, clock, 1, sign=(-1.0) ** k, start=100 + k)
+        info = slid(perception, clock, 1, sign=(-1.0) ** k, start=150 + k)
     assert info.trust != "normal" and info.surprise["position"] >= 1.0
     assert perception.trust.take_changes()[0].cause.startswith("position")
     perception.restart(clock.now())

@@ -10,7 +10,7 @@ from robot_wm.trust import Scale, Tail
 from robot_wm.trust_file import NAME, Modality, TrustSpec, load_trust, parse_trust, save_trust
 from test_bundle import cart, filler, manifest_for
 
-TAIL = Tail(2.5, 0.5, 12.0)
+TAIL = Tail(2.5, 12.0, 30.0)
 USUAL = {"motion": [1.0], "error": [[0.1]]}
 SPEC = TrustSpec(
     {"position": Modality({1: Scale((0.1, 1.0), ((0.1,), (0.2,))), 10: Scale((0.5,), ((0.4,),))}, TAIL, 0.06, TAIL)},
@@ -46,9 +46,9 @@ def test_a_bundle_whose_trust_was_altered_is_refused(bundle):
 
 
 def data(**changes):
-    tail = {"usual": 2.5, "slope": 0.5, "limit": 12.0}
+    tail = {"usual": 2.5, "limit": 12.0, "rare": 30.0}
     position = {"scale": {1: USUAL}, "innovation": tail, "blind": tail, "silent_s": 0.06}
-    return {"format": 1, "modalities": {"position": position}, "blind_steps": 10, **changes}
+    return {"format": 2, "modalities": {"position": position}, "blind_steps": 10, **changes}
 
 
 def with_position(**changes):
@@ -60,7 +60,7 @@ def with_position(**changes):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (data(format=2), "format: must be 1; fit it again with `robot-wm trust fit`"),
+        (data(format=1), "format: must be 2; fit it again with `robot-wm trust fit`"),
         (data(modalities={}), "modalities: must be position, got none"),
         (data(verdict=1), "verdict: unknown field"),
         (data(steps={"up": [2.0, 1.0, 4.0]}), "steps.up: must not fall"),
@@ -69,7 +69,11 @@ def with_position(**changes):
         (with_position(scale={1: {"motion": [1.0], "error": [[1, 2]]}}), r"scale.1.error\[0\]: must have 1 entries"),
         (with_position(scale={1: {"motion": [2.0, 1.0], "error": [[1], [1]]}}), "scale.1: must have ascending motions"),
         (with_position(blind=None), "modalities.position.blind: is missing"),
-        (with_position(innovation={"usual": 1.0}), "modalities.position.innovation.slope: is missing"),
+        (with_position(innovation={"usual": 1.0}), "modalities.position.innovation.limit: is missing"),
+        (
+            with_position(innovation={"usual": 2.0, "limit": 2.0, "rare": 1.0}),
+            r"modalities.position.innovation.limit: must be above usual \(2\)",
+        ),
         ([], "must be a table with named fields"),
     ],
 )
@@ -80,10 +84,10 @@ def test_a_malformed_one_is_refused_by_field(given, says):
 
 def test_an_image_has_no_blind_prediction():
     contract = slider_contract(images=[{"name": "eye", "topic": "eye", "shape": [8, 8, 1]}])
-    tail = {"usual": 2.5, "slope": 0.5, "limit": 12.0}
+    tail = {"usual": 2.5, "limit": 12.0, "rare": 30.0}
     joint = {"scale": {1: USUAL}, "innovation": tail, "blind": tail, "silent_s": 0.06}
     eye = {"scale": {2: USUAL}, "innovation": tail, "silent_s": 0.14, "frozen": 3}
-    given = {"format": 1, "modalities": {"position": joint, "velocity": joint, "eye": eye}, "blind_steps": 10}
+    given = {"format": 2, "modalities": {"position": joint, "velocity": joint, "eye": eye}, "blind_steps": 10}
     assert parse_trust(given, contract).modalities["eye"].frozen == 3
     eye["blind"] = tail
     with pytest.raises(BundleError, match=r"modalities\.eye\.blind: is nothing for an image"):

@@ -140,7 +140,7 @@ def film(
 
 def test_an_image_that_agrees_changes_little_and_one_that_does_not_is_noticed():
     world = seeing()
-    film(world, 20, lambda w: 100 + w.k % 3)
+    film(world, 40, lambda w: 100 + w.k % 3)
     assert world.levels[-1] < 1.0
     film(world, 6, lambda w: 250 if w.k % 4 < 2 else 0)
     assert world.monitor.rung > Rung.NORMAL

@@ -94,17 +94,18 @@ def always(error):
     return Scale((1.0,), ((float(error),),))
 
 
-def usual(limit=12.0):
+def usual(limit=9.0):
     """What is usual in this world: the noise of the reading and of the one that the prediction began from."""
-    tail = Tail(2.7, 0.4, limit)  # of a chi square with one degree of freedom: its 0.9 quantile
+    tail = Tail(1.2, limit, 15.0)  # of medians of a chi square with one degree of freedom
+    overlapping = Tail(1.2, 2.5 * limit, 25.0)  # blind predictions share most of what happened
     position = np.hypot(NOISE[0], np.hypot(NOISE[0], DT * NOISE[1]))
     velocity = np.hypot(NOISE[1], NOISE[1])
     blind = 4
     far = np.hypot(NOISE[0], np.hypot(NOISE[0], blind * DT * NOISE[1]))
     return TrustSpec(
         {
-            "position": Modality({1: always(position), blind: always(far)}, tail, 0.06, tail),
-            "velocity": Modality({1: always(velocity), blind: always(velocity)}, tail, 0.06, tail),
+            "position": Modality({1: always(position), blind: always(far)}, tail, 0.06, overlapping),
+            "velocity": Modality({1: always(velocity), blind: always(velocity)}, tail, 0.06, overlapping),
         },
         blind,
     )
@@ -112,5 +113,5 @@ def usual(limit=12.0):
 
 def usual_with_eye():
     spec = usual()
-    eye = Modality({1: always(0.02), 2: always(0.02)}, Tail(2.7, 0.4, 8.0), 0.14, None, 1e-4, 3)
+    eye = Modality({1: always(0.02), 2: always(0.02)}, Tail(2.7, 15.0, 15.0), 0.14, None, 1e-4, 3)
     return TrustSpec({**spec.modalities, "eye": eye}, spec.blind_steps)
