@@ -138,8 +138,8 @@ def reconstruction_error(model: Rssm, sequence: Sequence, mask: Tensor, latents:
     features = (model.features(sequence.target) - model.input_mean) / model.input_scale
     errors = (model.decoder.features(latents) - features).square().sum(-1)
     total = (sequence.valid * errors).sum()
+    some = slice(None, None, DECODED)
     for i, decoder in enumerate(model.decoder.images):
-        some = slice(None, None, DECODED)
         shown = (mask[..., i - len(model.images)] * sequence.valid > 0)[some]
         measure = pixel_errors if shown.is_cuda else few_pixel_errors
         total = total + DECODED * measure(decoder, latents[some], sequence.images[i][some], shown)

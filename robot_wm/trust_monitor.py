@@ -32,6 +32,7 @@ class Verdict:
     level: float  # the largest of `levels`
     levels: Mapping[str, float]  # by source: `velocity`, `velocity blind`, `camera silent`, ...; 1 is an alarm
     statistics: Mapping[str, float]  # of the newest corrections, 1 on average in health
+    outliers: tuple[str, ...] = ()  # sources of which no more than one healthy correction in 500 shows as much
 
     def said(self) -> dict[str, Any]:
         """The fields of CorrectionInfo."""
@@ -45,7 +46,6 @@ class Figures:
     seconds: dict[str, float] = field(default_factory=lambda: {rung.label: 0.0 for rung in Rung})  # by rung
     alarms_at: list[tuple[int, str]] = field(default_factory=list)  # when normal was left [ns], and by what
     normal_at: list[int] = field(default_factory=list)  # when it was returned to [ns]
-    outliers_at: list[tuple[int, str]] = field(default_factory=list)  # what no more than one in 500 healthy ones shows
 
     @property
     def alarms(self) -> int:
@@ -105,13 +105,12 @@ class TrustMonitor:
         levels = {name: surprise.level for name, surprise in self._surprises.items()}
         silences = {f"{name} silent": self._silence(name, now) for name in self.spec.modalities}
         levels |= silences
-        self._outliers += [name for name, level in silences.items() if level >= 1.0]
+        outliers = (*self._outliers, *(name for name, level in silences.items() if level >= 1.0))
+        self._outliers.clear()
         levels |= {f"{name} frozen": repeats.level for name, repeats in self._repeats.items()}
         source = max(levels, key=lambda name: levels[name])
         self._climb(now, levels[source], source)
-        self.figures.outliers_at += [(now, name) for name in self._outliers]
-        self._outliers.clear()
-        return Verdict(self.ladder.standing, levels[source], levels, dict(self._statistics))
+        return Verdict(self.ladder.standing, levels[source], levels, dict(self._statistics), outliers)
 
     def event(self, stamp: int) -> Event:
         """The rung with its cause, as it goes onto the topic `trust`."""

@@ -107,6 +107,7 @@ class WorldModelAgent:
         self.model = model
         self._planner = planner
         self.refinements: list[int] = []
+        self.outliers_at: list[tuple[int, str]] = []  # of the episode: when [ns], and what trust found more than rare
         self._explore = explore
         self._budget = refinements
         self._publish = publish
@@ -128,6 +129,7 @@ class WorldModelAgent:
         self._plans: deque[Plan] = deque(maxlen=COMMITTED)  # newest first
         self._said: list[tuple[str, object]] = []
         self._late_steps, self._newest = 0, start
+        self.outliers_at.clear()
         if self.trust is not None:
             self.trust.restart(start)
             self.trust.take_changes()
@@ -176,6 +178,7 @@ class WorldModelAgent:
         if self.trust is None:
             return {}
         verdict = self.trust.judge(self._filter, self._clock.now())
+        self.outliers_at += [(self._clock.now(), source) for source in verdict.outliers]
         self._replanner.trust(verdict.standing)
         if self.trust.take_changes() and self._publish:
             self._said.append(("trust", self.trust.event(self._clock.now())))

@@ -17,10 +17,9 @@ from robot_wm.errors import BundleError, RunError
 from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_file import TrustSpec, load_trust
-from robot_wm.trust_monitor import Figures
 from sim.agents import WorldModelAgent
 from sim.disturbance import Disturbance
-from sim.faults import IMAGE_FAULTS, Fault, FaultyTask, faults_for
+from sim.faults import IMAGE_FAULTS, Fault, FaultyTask, faults_for, require_fault
 from sim.jobs import side_by_side
 from sim.lockstep import run_episode
 from sim.tasks import Task, make_task
@@ -67,13 +66,11 @@ def trials_for(task: Task, trials: int, healthy_s: float, faults: Sequence[str] 
 
     Raises RunError for a fault that the task cannot have.
     """
-    known = faults_for(task)
     for name in faults:
-        if name not in known:
-            raise RunError(f"{task.contract.name}: no fault {name!r}; there are {', '.join(known)}")
+        require_fault(task, name)
     episode_s = task.length * task.control_dt
     found = [Trial(NONE, seed + i) for i in range(math.ceil(healthy_s / episode_s))]
-    return found + [Trial(name, seed + i) for name in (faults or known) for i in range(trials)]
+    return found + [Trial(name, seed + i) for name in (faults or faults_for(task)) for i in range(trials)]
 
 
 def measure(
@@ -96,19 +93,16 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
     if trial.fault == NONE:
         result = run_episode(task, agent, trial.seed, setting.disturbance)
         return Outcome(trial, len(result.rewards) * task.control_dt, agent.trust.figures.alarms)
-    ends = math.isfinite(setting.lasts_s)
-    watched_s = setting.lasts_s + RECOVERY_S if ends else setting.within_s
+    watched_s = setting.lasts_s + RECOVERY_S if math.isfinite(setting.lasts_s) else setting.within_s
     fault = replace(draw_fault(task, trial, watched_s), lasts_s=setting.lasts_s)
     faulty = FaultyTask(task, fault, ends_s=fault.at_s + watched_s)
     begin = run_episode(cast(Task, faulty), agent, trial.seed, setting.disturbance).start
-    return _outcome(
-        trial, agent.trust.figures, begin, fault.at_s, setting, [item.name for item in task.contract.images]
-    )
+    return _outcome(setting, trial, agent, begin, fault.at_s)
 
 
-def _outcome(
-    trial: Trial, figures: Figures, begin: int, at_s: float, setting: Setting, cameras: Sequence[str]
-) -> Outcome:
+def _outcome(setting: Setting, trial: Trial, agent: WorldModelAgent, begin: int, at_s: float) -> Outcome:
+    assert agent.trust is not None
+    figures, cameras = agent.trust.figures, [item.name for item in agent.contract.images]
     onset = begin + round(at_s * NS_PER_S)
 
     def since(stamp: int) -> float:
@@ -118,7 +112,7 @@ def _outcome(
     after = [(since(stamp), source) for stamp, source in figures.alarms_at if 0 <= since(stamp) <= setting.within_s]
     shown: list[float] = []
     if trial.fault in IMAGE_FAULTS:
-        shown = [since(at) for at, source in figures.outliers_at if at >= onset and source.split()[0] in cameras]
+        shown = [since(at) for at, source in agent.outliers_at if at >= onset and source.split()[0] in cameras]
     ended = [since(stamp) - setting.lasts_s for stamp in figures.normal_at if since(stamp) > setting.lasts_s]
     first = after[0] if after else (None, "")
     return Outcome(trial, at_s, len(before), *first, min(shown, default=None), min(ended, default=None))

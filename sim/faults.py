@@ -39,6 +39,13 @@ def faults_for(task: Task) -> tuple[str, ...]:
     return (*joint, *(IMAGE_FAULTS if task.contract.images else ()))
 
 
+def require_fault(task: Task, name: str) -> None:
+    """Raises RunError for a fault that the task cannot have."""
+    known = faults_for(task)
+    if name not in known:
+        raise RunError(f"{task.contract.name}: no fault {name!r}; there are {', '.join(known)}")
+
+
 class FaultyTask:
     """A task with a fault; everything else is the task's own.
 
@@ -50,9 +57,7 @@ class FaultyTask:
 
     def __init__(self, task: Task, fault: Fault, ends_s: float = math.inf) -> None:
         """`ends_s`: the episode ends here if not before. Raises RunError for a fault that the task cannot have."""
-        known = faults_for(task)
-        if fault.name not in known:
-            raise RunError(f"{task.contract.name}: no fault {fault.name!r}; there are {', '.join(known)}")
+        require_fault(task, fault.name)
         self._task, self._fault = task, fault
         self.length = int(min(task.length, ends_s / task.control_dt))
         self._begin = round(fault.at_s / task.control_dt)

@@ -102,9 +102,9 @@ def test_when_a_contradiction_first_shows_and_when_trust_is_back_are_counted():
     world = World(usual(limit=30.0))
     world.run(50)
     assert world.monitor.figures.normal_at == []
-    healthy = len(world.monitor.figures.outliers_at)
+    healthy = len(world.outliers_at)
     world.run(12, lambda values, k: -values - 1.0)
-    (at, source), *_ = world.monitor.figures.outliers_at[healthy:]
+    (at, source), *_ = world.outliers_at[healthy:]
     assert at == 50 * STEP and source in ("position", "velocity")  # the first reading shows it; an alarm takes several
     assert world.monitor.figures.alarms_at[0][0] > at
     world.run(500)

@@ -61,7 +61,7 @@ class World:
         self.monitor = TrustMonitor(spec, 0)
         self.rng = np.random.default_rng(seed)
         self.state, self.k, self.push = np.zeros(2), 0, PUSH
-        self.statistics, self.levels = [], []
+        self.statistics, self.levels, self.outliers_at = [], [], []
 
     def run(self, steps, wrong=lambda values, k: values, seen=True):
         """So many instants; returns the last verdict."""
@@ -74,6 +74,7 @@ class World:
             verdict = self.monitor.judge(self.filter, now)
             self.statistics.append(dict(verdict.statistics))
             self.levels.append(verdict.level)
+            self.outliers_at += [(now, source) for source in verdict.outliers]
             action = float(np.clip(self.rng.uniform(-0.5, 0.5) - 0.3 * self.state[1] - 0.1 * self.state[0], -1, 1))
             self.filter.applied(Applied(now, np.array([10.0 * action]), "plan"))
             self.state = self.state + np.array([DT * self.state[1], self.push * action])
