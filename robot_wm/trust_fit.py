@@ -79,7 +79,7 @@ def fit_trust(
     sources = len(contract.observations) * 2 + len(contract.images)
     rate = alarms_in_ten_minutes / 600.0 / sources
     provenance = {
-        "bags": {Path(path).name: open_bag(path).hash for path in bags},
+        "bags": {"/".join(Path(path).parts[-2:]): open_bag(path).hash for path in bags},  # names repeat
         "seconds": round(seen.seconds, 1),
         "alarms_in_ten_minutes": alarms_in_ten_minutes,
         "bundle": model.bundle_id,

@@ -110,6 +110,9 @@ class TrustMonitor:
         levels |= {f"{name} frozen": repeats.level for name, repeats in self._repeats.items()}
         source = max(levels, key=lambda name: levels[name])
         self._climb(now, levels[source], source)
+        if self.rung is Rung.HOLD:  # the robot stands, and what it sees may well be the same
+            for repeats in self._repeats.values():
+                repeats.reset()
         return Verdict(self.ladder.standing, levels[source], levels, dict(self._statistics), outliers)
 
     def event(self, stamp: int) -> Event:

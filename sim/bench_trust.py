@@ -19,6 +19,7 @@ from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_file import TrustSpec, load_trust
 from sim.agents import WorldModelAgent
 from sim.disturbance import Disturbance
+from sim.exploration import Exploring
 from sim.faults import IMAGE_FAULTS, Fault, FaultyTask, faults_for, require_fault
 from sim.jobs import side_by_side
 from sim.lockstep import run_episode
@@ -59,6 +60,7 @@ class Setting:
     lasts_s: float = math.inf  # of a fault
     planner: str = "mppi"
     disturbance: Disturbance = field(default_factory=Disturbance)
+    noise: float = 0.0  # held noise on the actions (sim/exploration.py), so that the robot keeps moving
 
 
 def trials_for(task: Task, trials: int, healthy_s: float, faults: Sequence[str] = (), seed: int = 0) -> list[Trial]:
@@ -90,13 +92,14 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
     spec = _spec(setting.bundle)
     agent = WorldModelAgent(task.contract, model, search=search_named(setting.planner), trust=spec)
     assert agent.trust is not None
+    driving = Exploring(agent, task.contract, setting.noise) if setting.noise else agent
     if trial.fault == NONE:
-        result = run_episode(task, agent, trial.seed, setting.disturbance)
+        result = run_episode(task, driving, trial.seed, setting.disturbance)
         return Outcome(trial, len(result.rewards) * task.control_dt, agent.trust.figures.alarms)
     watched_s = setting.lasts_s + RECOVERY_S if math.isfinite(setting.lasts_s) else setting.within_s
     fault = replace(draw_fault(task, trial, watched_s), lasts_s=setting.lasts_s)
     faulty = FaultyTask(task, fault, ends_s=fault.at_s + watched_s)
-    begin = run_episode(cast(Task, faulty), agent, trial.seed, setting.disturbance).start
+    begin = run_episode(cast(Task, faulty), driving, trial.seed, setting.disturbance).start
     return _outcome(setting, trial, agent, begin, fault.at_s)
 
 

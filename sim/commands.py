@@ -140,9 +140,10 @@ def collect(
     ] = "mppi",
     refinements: Annotated[int, typer.Option(help="Refinements per plan; 0: the manifest's budget.", min=0)] = 0,
     seconds: Annotated[float, typer.Option(help="Length of an episode [s]; 0: the task's.", min=0)] = 0.0,
-    image_jitter_ms: Annotated[
-        float, typer.Option(help="Standard deviation of the images' delay, whose mean is the contract's [ms].", min=0)
-    ] = 0.0,
+    image_delay_ms: Annotated[
+        float | None, typer.Option(help="From capture to arrival of an image [ms]; default: the contract's.", min=0)
+    ] = None,
+    image_jitter_ms: Annotated[float, typer.Option(help="Standard deviation of that delay [ms].", min=0)] = 0.0,
     image_dropout: Annotated[float, typer.Option(help="Chance that an image never arrives.", min=0, max=1)] = 0.0,
     resume: Annotated[bool, typer.Option("--resume", help="Leave episodes that are in --out as they are.")] = False,
     json_: Json = False,
@@ -156,7 +157,8 @@ def collect(
     from sim.collect import collect as collect_episodes
     from sim.disturbance import Disturbance
 
-    disturbance = Disturbance(image_jitter_s=image_jitter_ms / 1e3, image_dropout=image_dropout)
+    delay = None if image_delay_ms is None else image_delay_ms / 1e3
+    disturbance = Disturbance(image_delay_s=delay, image_jitter_s=image_jitter_ms / 1e3, image_dropout=image_dropout)
     drives = Path(bundle) if bundle else None
     recipe = Recipe(task, drives, noise, hold_ms / 1e3, planner, refinements or None, seconds, disturbance)
     with progress() as bar:

@@ -20,6 +20,9 @@ def bench_trust(
     dropout: Annotated[float, typer.Option(help="Chance that a reading never arrives.", min=0, max=1)] = 0.0,
     image_dropout: Annotated[float, typer.Option(help="Chance that an image never arrives.", min=0, max=1)] = 0.0,
     image_jitter_ms: Annotated[float, typer.Option(help="Standard deviation of images' delay [ms].", min=0)] = 0.0,
+    noise: Annotated[
+        float, typer.Option(help="Held noise on the actions, as of `collect`: the robot keeps moving.", min=0)
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the first trial.")] = 0,
     jobs: Annotated[int, typer.Option(help="Trials at a time.", min=1)] = 2,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -35,7 +38,7 @@ def bench_trust(
     chosen = [name for name in faults.split(",") if name]
     todo = trials_for(make_task(loaded.contract.name), trials, healthy_s, chosen, seed)
     late = Disturbance(dropout=dropout, image_dropout=image_dropout, image_jitter_s=image_jitter_ms / 1e3)
-    setting = Setting(bundle, within_s, lasts_s or math.inf, planner, late)
+    setting = Setting(bundle, within_s, lasts_s or math.inf, planner, late, noise)
     with progress() as bar:
         line = bar.add_task("trials", total=len(todo))
 
@@ -44,5 +47,5 @@ def bench_trust(
 
         outcomes = measure(setting, todo, jobs, show)
     figures = {"bundle_id": loaded.bundle_id, "task": loaded.contract.name, "within_s": within_s, "lasts_s": lasts_s}
-    figures |= {"planner": planner, "seed": seed}
+    figures |= {"planner": planner, "noise": noise, "seed": seed}
     emit(figures | summarise(outcomes), json_, title=f"bench trust {loaded.manifest.name}")

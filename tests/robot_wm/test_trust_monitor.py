@@ -160,6 +160,17 @@ def test_frames_that_repeat_are_noticed_while_the_scene_moves_and_not_while_it_s
     assert verdict.levels["eye frozen"] == 0.0
 
 
+def test_a_robot_that_holds_because_frames_repeat_is_not_held_by_them_for_ever():
+    world = seeing()
+    world.run(20)
+    film(world, 3, lambda w: 100 + w.k % 3)
+    film(world, 14, lambda w: 100)
+    assert world.monitor.rung is Rung.HOLD
+    film(world, 60, lambda w: 100)
+    kinds = [change.after for change in world.monitor.changes]
+    assert Rung.POLICY in kinds[kinds.index(Rung.HOLD) :]  # it moves again, and is held again: the frames still repeat
+
+
 def test_a_camera_that_goes_silent_shows_while_the_joints_go_on():
     world = seeing()
     world.run(20)

@@ -15,9 +15,11 @@ from robot_wm.run_figures import run_figures
 from robot_wm.timebase import VirtualClock
 from robot_wm.trust_fit import ENOUGH_S, fit_trust
 from robot_wm.trust_ladder import Answers
+from sim import bench_trust
 from sim.agents import WorldModelAgent
 from sim.bench_trust import NONE, Outcome, Setting, Trial, draw_fault, run_trial, summarise, trials_for, wilson
 from sim.disturbance import Disturbance
+from sim.exploration import Exploring
 from sim.lockstep import run_episode
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"
@@ -155,6 +157,21 @@ def test_the_summary_counts_what_was_noticed_and_what_was_nothing():
 )
 def test_the_interval_of_a_share_is_wilsons(successes, trials, low, high):
     assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_noise_keeps_the_robot_of_a_trial_moving(monkeypatch):
+    driven = []
+
+    def watched(task, agent, *rest):
+        driven.append(agent)
+        task.length = 160
+        return run_episode(task, agent, *rest)
+
+    monkeypatch.setattr(bench_trust, "run_episode", watched)
+    for noise in (0.0, 0.3):
+        run_trial(Setting(ZOO / "cartpole_camera", planner="policy", noise=noise), Trial(NONE, 2))
+    assert isinstance(driven[0], WorldModelAgent)
+    assert isinstance(driven[1], Exploring) and 0.0 < driven[1].strength <= 0.3
 
 
 def test_a_bundle_without_a_fit_is_refused_with_what_makes_one():

@@ -83,6 +83,8 @@ def test_an_interrupted_collection_goes_on_where_it_stopped(tmp_path):
 def test_images_of_a_robot_without_a_camera_cannot_be_late(tmp_path):
     with pytest.raises(RunError, match="cartpole_swingup has no camera to delay"):
         collect(Recipe("cartpole_swingup", None, disturbance=LATE), tmp_path, 1, 0)
+    with pytest.raises(RunError, match="cartpole_swingup has no camera to delay"):
+        command("cartpole_swingup", tmp_path, episodes=1, image_delay_ms=200.0)
 
 
 def test_the_command_prints_its_figures(tmp_path, capsys):
