@@ -24,7 +24,7 @@ from robot_wm.timebase import NS_PER_S
 from robot_wm.trust import FEW, IMAGE_WINDOW, WINDOW, Scale, Tail, fit_scale, fit_tail, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, ahead, evidence
 from robot_wm.trust_file import Modality, TrustSpec
-from robot_wm.trust_monitor import SETTLE_S
+from robot_wm.trust_monitor import SETTLE_S, SLACK
 from robot_wm.trust_repeats import Repeats
 
 BLIND_S = 0.2  # how far the blind prediction reaches
@@ -34,7 +34,6 @@ ENOUGH_S = 60.0  # of healthy motion; less says nothing of rare alarms
 ALARMS_IN_TEN_MINUTES = (
     0.5  # expected in health, of all sources together: more than one is then rarer than one run in ten
 )
-SLACK = 1  # model steps of grace for a modality that stays away
 LEAST_SILENCE = 3  # model steps that no silence is shorter than
 FRAMES = 2  # equal frames more than ever seen in health are an alarm
 

@@ -22,6 +22,7 @@ from robot_wm.trust_repeats import Repeats
 
 SETTLE_S = 1.0  # after a reset the latent is still finding the state
 PER_LEVEL = 3.0  # times the usual silence that add one level
+SLACK = 1  # model steps of grace: silence is an alarm so much after it has been longer than ever in health
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Verdict:
     standing: Standing
     level: float  # the largest of `levels`
     levels: Mapping[str, float]  # by source: `velocity`, `velocity blind`, `camera silent`, ...; 1 is an alarm
-    statistics: Mapping[str, float]  # of the newest corrections, 1 on average in health
-    outliers: tuple[str, ...] = ()  # sources of which no more than one healthy correction in 500 shows as much
+    statistics: Mapping[str, float]  # of the newest corrections, 1 on average in health; silence: at most 1
+    outliers: tuple[str, ...] = ()  # sources of which one healthy correction in 500 shows as much, or none
 
     def said(self) -> dict[str, Any]:
         """The fields of CorrectionInfo."""
@@ -103,9 +104,13 @@ class TrustMonitor:
                 repeats.see(filter_, k)
         self._pending.clear()
         levels = {name: surprise.level for name, surprise in self._surprises.items()}
-        silences = {f"{name} silent": self._silence(name, now) for name in self.spec.modalities}
-        levels |= silences
-        outliers = (*self._outliers, *(name for name, level in silences.items() if level >= 1.0))
+        step = 1.0 / filter_.contract.model_hz
+        for name, modality in self.spec.modalities.items():
+            age = self._age(name, now)
+            levels[f"{name} silent"] = _silence_level(age / modality.silent_s)
+            self._statistics[f"{name} silent"] = age / max(modality.silent_s - SLACK * step, step)
+        silent = (name for name, statistic in self._statistics.items() if name.endswith("silent") and statistic > 1.0)
+        outliers = (*self._outliers, *silent)
         self._outliers.clear()
         levels |= {f"{name} frozen": repeats.level for name, repeats in self._repeats.items()}
         source = max(levels, key=lambda name: levels[name])
@@ -158,11 +163,9 @@ class TrustMonitor:
         if statistic > surprise.tail.rare:
             self._outliers.append(source)
 
-    def _silence(self, name: str, now: int) -> float:
-        """1 when the newest measurement is older than ever in health, and more with every further such time."""
-        since = self._newest.get(name, self._start + round(SETTLE_S * NS_PER_S))
-        ratio = (now - since) / NS_PER_S / self.spec.modalities[name].silent_s
-        return 1.0 + (ratio - 1.0) / PER_LEVEL if ratio > 1.0 else 0.0
+    def _age(self, name: str, now: int) -> float:
+        """Of the newest measurement [s]."""
+        return (now - self._newest.get(name, self._start + round(SETTLE_S * NS_PER_S))) / NS_PER_S
 
     def _climb(self, now: int, level: float, source: str) -> None:
         before = self.rung
@@ -174,6 +177,11 @@ class TrustMonitor:
             self.figures.alarms_at.append((now, source))
         if before is not Rung.NORMAL and self.rung is Rung.NORMAL:
             self.figures.normal_at.append(now)
+
+
+def _silence_level(ratio: float) -> float:
+    """1 when the newest measurement is older than is usual, and more with every further such time."""
+    return 1.0 + (ratio - 1.0) / PER_LEVEL if ratio > 1.0 else 0.0
 
 
 def statistic_of(found: Evidence, modality: Modality) -> float:

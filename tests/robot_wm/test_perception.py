@@ -88,7 +88,7 @@ def test_corrections_are_judged_by_what_is_usual_for_the_bundle_or_not_at_all(co
     info = slid(perception, clock, 80, start=70)
     assert (info.trust, sorted(info.statistics)) == (
         "normal",
-        ["position", "position blind", "velocity", "velocity blind"],
+        ["position", "position blind", "position silent", "velocity", "velocity blind", "velocity silent"],
     )
     for k in range(30):  # a sensor that cannot make up its mind
         info = slid(perception, clock, 1, sign=(-1.0) ** k, start=150 + k)
