@@ -4,7 +4,8 @@ Everything is dimensionless. A statistic is 1 on average while the model holds: 
 posterior and prior of the same stamp lie apart (the normalised innovation squared; Bar-Shalom et al., Estimation with Applications
 to Tracking and Navigation, section 5.4). A learned model is a little wrong in the same way for as long as a robot does the same
 thing, so statistics do not add up as independent ones would: surprise is how large they are, not how many. It is the median of a
-few, so that one wild reading is none, in units of the largest that healthy bags promise; the longer it lasts the more it counts.
+few, so that one wild reading is none (a picture counts by itself), in units of the largest that healthy bags promise; the longer it
+lasts the more it counts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from robot_wm.messages import FloatArray
 QUANTILE = 0.9  # of the healthy statistics: what is above is surprising
 RARE = 0.998  # quantile of single ones: what is above shows at once that something happened
 WINDOW = 5  # corrections whose median counts: a wild reading spoils its own and the next
-IMAGE_WINDOW = 3  # of images: another scene is believed after a few, so two of them have to be enough
+IMAGE_WINDOW = 1  # of images: another scene is believed after one or two, so the first has to be enough
 LASTING = 0.1  # levels that every correction adds while the surprise is more than health knows
 CEILING = 4.5  # highest level: bounds the time that recovery takes
 BLOCK_S = 1.0  # of health, whose largest surprises are taken to be independent
