@@ -103,7 +103,7 @@ def replay_corrections(bags: Sequence[Path | str], model: Model) -> Corrections:
 def _walk(bag: Bag, model: Model, found: Corrections) -> None:
     contract = model.bundle.contract
     if bag.contract is not None:
-        contract.require_same(bag.contract, f"{bag.path}")
+        contract.require_data_of(bag.contract, f"{bag.path}")
     heard = arrivals(bag, contract)
     first = next((what.stamp for _, what in heard if isinstance(what, Measurement)), None)
     if first is None:

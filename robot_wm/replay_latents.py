@@ -65,7 +65,7 @@ def _differences(bag: Bag, recorded: Sequence[tuple[int, Latent]], model: Model)
     """The largest difference of any component of each latent; None where the filter's newest instant is another."""
     contract = model.bundle.contract
     if bag.contract is not None:
-        contract.require_same(bag.contract, f"{bag.path}")
+        contract.require_data_of(bag.contract, f"{bag.path}")
     grid = Grid(contract.model_hz)
     phase = phase_of(recorded, grid)
     waiting = iter(arrivals(bag, contract))

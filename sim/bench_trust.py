@@ -49,6 +49,7 @@ class Outcome:
     source: str = ""  # what raised it
     shown_s: float | None = None  # from a camera's fault to its first statistic that is no more usual than one in 500
     recovered_s: float | None = None  # from the end of a fault that ends until trust is normal; None: it was not
+    moving: bool = True  # whether the scene moved while a frozen frame was shown: else nothing is wrong with it
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
     fault = replace(draw_fault(task, trial, watched_s), lasts_s=setting.lasts_s)
     faulty = FaultyTask(task, fault, ends_s=fault.at_s + watched_s)
     begin = run_episode(cast(Task, faulty), driving, trial.seed, setting.disturbance).start
-    return _outcome(setting, trial, agent, begin, fault.at_s)
+    outcome = _outcome(setting, trial, agent, begin, fault.at_s)
+    return replace(outcome, moving=trial.fault != "frozen_frame" or faulty.scene_moves)
 
 
 def _outcome(setting: Setting, trial: Trial, agent: WorldModelAgent, begin: int, at_s: float) -> Outcome:
@@ -156,6 +158,9 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "shown": {"count": len(shown), **_spread(shown)},
             "recovered": {"count": len(recovered), **_spread(recovered)},
         }
+        if name == "frozen_frame":
+            moving = [outcome.after_s is not None for outcome in own if outcome.moving]
+            faults[name]["moving"] = {"trials": len(moving), "detected": sum(moving)}
     seconds, alarms = sum(o.seconds for o in outcomes), sum(o.false_alarms for o in outcomes)
     healthy = {"seconds": seconds, "false_alarms": alarms}
     healthy["false_alarms_in_ten_minutes"] = 600.0 * alarms / seconds if seconds else 0.0

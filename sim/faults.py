@@ -69,6 +69,8 @@ class FaultyTask:
             self._other = make_task(task.contract.name)
         self._frozen: dict[str, FloatArray] = {}
         self._picture: dict[str, Pixels] = {}
+        self._before: dict[str, Pixels] = {}
+        self._changes: list[bool] = []  # whether the scene, as it is, changed since the picture before, while the fault is there
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -77,11 +79,18 @@ class FaultyTask:
     def active(self) -> bool:
         return self._begin <= self._step < self._end
 
+    @property
+    def scene_moves(self) -> bool:
+        """Whether most pictures since the fault began would not have been the same as the one before."""
+        return 2 * sum(self._changes) > len(self._changes)
+
     def reset(self, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 3])
         self._step = 0
         self._frozen.clear()
         self._picture.clear()
+        self._before.clear()
+        self._changes.clear()
         _set_weights(self._task.model, self._inertia)
         self._task.reset(seed)
         if self._other is not None:
@@ -104,6 +113,11 @@ class FaultyTask:
 
     def capture(self, name: str, stamp: int) -> Measurement | None:
         seen = cast("SeeingTask", self._task).capture(name, stamp)
+        if seen is not None:
+            picture = np.asarray(seen.values, np.uint8)
+            if self.active and name in self._before:
+                self._changes.append(not np.array_equal(picture, self._before[name]))
+            self._before[name] = picture
         if seen is None or (self.active and self._fault.name == "outage"):
             return None
         if not self.active:

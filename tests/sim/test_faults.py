@@ -120,6 +120,17 @@ def test_camera_faults_change_the_pictures_and_keep_their_stamps(monkeypatch, na
         task.step(np.zeros(1))
     assert [p.values.ravel().tolist() for p in pictures] == [[1 + n, 3] for n in range(5)] + expected
     assert [p.stamp for p in pictures] == list(range(8))
+    assert task.scene_moves
+
+
+def test_a_frozen_frame_of_a_scene_that_stands_is_told_apart():
+    task = FaultyTask(Seeing(), Fault("frozen_frame", AT))
+    task.reset(3)
+    for n in range(20):
+        task.capture("camera", n)
+        if n < 8:
+            task.step(np.zeros(1))
+    assert not task.scene_moves
 
 
 def test_during_an_outage_no_picture_comes(monkeypatch):
