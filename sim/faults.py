@@ -70,7 +70,9 @@ class FaultyTask:
         self._frozen: dict[str, FloatArray] = {}
         self._picture: dict[str, Pixels] = {}
         self._before: dict[str, Pixels] = {}
-        self._changes: list[bool] = []  # whether the scene, as it is, changed since the picture before, while the fault is there
+        self._changes: list[
+            bool
+        ] = []  # whether the scene, as it is, changed since the picture before, while the fault is there
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
