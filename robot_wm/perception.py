@@ -55,6 +55,8 @@ class Perception:
 
     def applied(self, applied: Applied) -> None:
         self.filter.applied(applied)
+        if self.trust is not None:
+            self.trust.applied(applied)
 
     def swap(self, model: Model, encoded: Iterable[Measurement] | None = None) -> None:
         """Continue with another bundle from the kept raw observations, images as in `LatentFilter.swap`."""

@@ -27,10 +27,11 @@ class Modality:
 
     scale: Mapping[int, Scale]  # model steps predicted without it → usual error (K,), SI; of an image (1,), latent
     innovation: Tail  # of the filter's own prediction
-    silent_s: float  # longest age of the newest measurement when a correction is published
+    silent_s: float  # age of the newest measurement that is an alarm
     blind: Tail | None = None  # of the prediction over `blind_steps`; None: an image
     still: float = 0.0  # image: latent motion between frames below which equal frames are no wonder
     frozen: int = 0  # image: equal frames in a row, in motion, that are an alarm
+    oldest_s: float = 0.0  # largest age of the newest measurement in health; 0: as `silent_s`
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def _modality(reader: FieldReader, data: Any, where: str, size: int | None) -> M
         blind=None if blind is None else _tail(reader, blind, f"{where}.blind"),
         still=reader.number(table.get("still", 0.0), f"{where}.still", at_least=0.0),
         frozen=int(reader.number(table.get("frozen", 0), f"{where}.frozen", at_least=0.0)),
+        oldest_s=reader.number(table.get("oldest_s", 0.0), f"{where}.oldest_s", at_least=0.0),
     )
 
 

@@ -17,6 +17,7 @@ from robot_wm.backend import Model
 from robot_wm.bags.arrivals import Arrival, arrivals
 from robot_wm.bags.reader import Bag, open_bag
 from robot_wm.contract import Contract
+from robot_wm.contract_images import ImageObservation
 from robot_wm.errors import BagError
 from robot_wm.latent_filter import LatentFilter
 from robot_wm.messages import Applied, Event, Measurement
@@ -24,7 +25,7 @@ from robot_wm.timebase import NS_PER_S
 from robot_wm.trust import FEW, IMAGE_WINDOW, WINDOW, Scale, Tail, fit_scale, fit_tail, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, ahead, evidence
 from robot_wm.trust_file import Modality, TrustSpec
-from robot_wm.trust_monitor import SETTLE_S, SLACK
+from robot_wm.trust_monitor import SETTLE_S
 from robot_wm.trust_repeats import Repeats
 
 BLIND_S = 0.2  # how far the blind prediction reaches
@@ -34,6 +35,7 @@ ENOUGH_S = 60.0  # of healthy motion; less says nothing of rare alarms
 ALARMS_IN_TEN_MINUTES = (
     0.5  # expected in health, of all sources together: more than one is then rarer than one run in ten
 )
+SLACK = 1  # model steps of grace for a modality that stays away
 LEAST_SILENCE = 3  # model steps that no silence is shorter than
 FRAMES = 2  # equal frames more than ever seen in health are an alarm
 
@@ -176,16 +178,24 @@ def _modality(name: str, contract: Contract, seen: _Seen, blind: int, rate: floa
                 series.append((np.array([t for t, _ in rows]), np.array(values)))
         return fit_tail(series, rate, IMAGE_WINDOW if image else WINDOW)
 
-    step = 1.0 / contract.model_hz
+    step, oldest = 1.0 / contract.model_hz, seen.silence[name]
+    foreseen = next((_foreseen(item) for item in contract.images if item.name == name), 0.0)
     motion = seen.motion[name]
     return Modality(
         scale=scale,
         innovation=tail(False),
-        silent_s=round(max(seen.silence[name] + SLACK * step, LEAST_SILENCE * step), 4),
+        silent_s=round(max(oldest + SLACK * step, LEAST_SILENCE * step, foreseen), 4),
+        oldest_s=round(oldest, 4),
         blind=None if image else tail(True),
         still=float(np.quantile(motion, 0.99)) if motion else 0.0,
         frozen=FRAMES + seen.run[name] if image else 0,
     )
+
+
+def _foreseen(image: ImageObservation) -> float:
+    """The largest age of the newest image that its model was trained for, or that posterior_node does not yet call stale [s]."""
+    period = 1.0 / image.rate_hz if image.rate_hz else 0.0
+    return max(image.stale_s, image.outage_s + image.delay_s + period)
 
 
 def _by_horizon(every: list[Evidence], long: dict[int, list[Evidence]], blind: int) -> dict[int, Scale]:

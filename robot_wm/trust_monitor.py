@@ -1,7 +1,8 @@
 """Trust at run time: every correction's evidence → accumulated surprise → the ladder's rung, with its cause.
 
 Surprise is not all: a modality that stays away, and a camera that repeats a frame while the scene moves, count as well. The level
-is the largest of all; 1 is the first alarm.
+is the largest of all; 1 is the first alarm. While a robot rests, before it is armed or on hold, only silence counts: what is usual
+was fitted in motion, a camera may well send the same picture again and again, and whoever arms a robot wants to see it ready.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robot_wm.latent_filter import Correction, LatentFilter
-from robot_wm.messages import Event
+from robot_wm.messages import Applied, Event
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust import IMAGE_WINDOW, WINDOW, Surprise, normalised_square, usual_error
 from robot_wm.trust_evidence import Evidence, evidence
@@ -21,8 +22,7 @@ from robot_wm.trust_ladder import Change, Ladder, Rung, Standing
 from robot_wm.trust_repeats import Repeats
 
 SETTLE_S = 1.0  # after a reset the latent is still finding the state
-PER_LEVEL = 3.0  # times the usual silence that add one level
-SLACK = 1  # model steps of grace: silence is an alarm so much after it has been longer than ever in health
+RESTING = ("hold", "damp", "estop", "disarmed")  # who asks for nothing to move (messages.Applied)
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class TrustMonitor:
         self.figures = Figures()
         self.changes: list[Change] = []  # since they were last taken
         self.ladder = Ladder(spec.steps, self.changes.append)
+        self._resting = False
         self._use(spec)
         self._forget(start)
 
@@ -93,9 +94,15 @@ class TrustMonitor:
                 self._pending.setdefault(filter_.grid.nearest(stamp), set()).add(name)
                 self._newest[name] = max(stamp, self._newest.get(name, stamp))
 
+    def applied(self, applied: Applied) -> None:
+        """What was really sent to the motors: is the robot at rest on purpose?"""
+        self._resting = not applied.driven or applied.source.partition(":")[0] in RESTING
+
     def judge(self, filter_: LatentFilter, now: int) -> Verdict:
         """Judge what was heard since the last call; `now` [ns]."""
         first = filter_.grid.nearest(self._start) + round(SETTLE_S * filter_.contract.model_hz)
+        if self._resting or self.rung is Rung.HOLD:
+            self._rest()
         for k in sorted(self._pending):
             for found in evidence(filter_, k, sorted(self._pending[k]), self.spec.blind_steps):
                 if k - (found.steps if found.blind else 0) >= first:
@@ -104,20 +111,16 @@ class TrustMonitor:
                 repeats.see(filter_, k)
         self._pending.clear()
         levels = {name: surprise.level for name, surprise in self._surprises.items()}
-        step = 1.0 / filter_.contract.model_hz
         for name, modality in self.spec.modalities.items():
             age = self._age(name, now)
-            levels[f"{name} silent"] = _silence_level(age / modality.silent_s)
-            self._statistics[f"{name} silent"] = age / max(modality.silent_s - SLACK * step, step)
+            levels[f"{name} silent"] = age / modality.silent_s if age > modality.silent_s else 0.0
+            self._statistics[f"{name} silent"] = age / (modality.oldest_s or modality.silent_s)
         silent = (name for name, statistic in self._statistics.items() if name.endswith("silent") and statistic > 1.0)
         outliers = (*self._outliers, *silent)
         self._outliers.clear()
         levels |= {f"{name} frozen": repeats.level for name, repeats in self._repeats.items()}
         source = max(levels, key=lambda name: levels[name])
         self._climb(now, levels[source], source)
-        if self.rung is Rung.HOLD:  # the robot stands, and what it sees may well be the same
-            for repeats in self._repeats.values():
-                repeats.reset()
         return Verdict(self.ladder.standing, levels[source], levels, dict(self._statistics), outliers)
 
     def event(self, stamp: int) -> Event:
@@ -154,6 +157,14 @@ class TrustMonitor:
         for repeats in self._repeats.values():
             repeats.reset()
 
+    def _rest(self) -> None:
+        """Nothing surprises at rest, and what did before is forgotten as fast as when nothing does any more."""
+        self._pending.clear()
+        for surprise in self._surprises.values():
+            surprise.add(0.0)
+        for repeats in self._repeats.values():
+            repeats.reset()
+
     def _count(self, found: Evidence) -> None:
         source = f"{found.name} blind" if found.blind else found.name
         statistic = statistic_of(found, self.spec.modalities[found.name])
@@ -177,11 +188,6 @@ class TrustMonitor:
             self.figures.alarms_at.append((now, source))
         if before is not Rung.NORMAL and self.rung is Rung.NORMAL:
             self.figures.normal_at.append(now)
-
-
-def _silence_level(ratio: float) -> float:
-    """1 when the newest measurement is older than is usual, and more with every further such time."""
-    return 1.0 + (ratio - 1.0) / PER_LEVEL if ratio > 1.0 else 0.0
 
 
 def statistic_of(found: Evidence, modality: Modality) -> float:

@@ -146,7 +146,8 @@ class Session:
         return event.stamp
 
     def _well(self, name: str) -> bool:
-        """A motor node that warns of overruns can be armed all the same; on a loaded machine it may warn all the time."""
+        """A node that warns may say that the robot can be armed all the same: of overruns, which a loaded machine may have all the
+        time, or of a model to be trusted with care."""
         level, _, values = self.diagnostics.get(name, (1, "", {}))
         return level == 0 or values.get("arming", "").startswith("ready")
 

@@ -152,6 +152,8 @@ class WorldModelAgent:
 
     def applied(self, applied: Applied) -> None:
         self._filter.applied(applied)
+        if self.trust is not None:
+            self.trust.applied(applied)
         self._replanner.applied(applied)
 
     def published(self) -> list[tuple[str, object]]:

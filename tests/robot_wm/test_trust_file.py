@@ -86,9 +86,10 @@ def test_an_image_has_no_blind_prediction():
     contract = slider_contract(images=[{"name": "eye", "topic": "eye", "shape": [8, 8, 1]}])
     tail = {"usual": 2.5, "limit": 12.0, "rare": 30.0}
     joint = {"scale": {1: USUAL}, "innovation": tail, "blind": tail, "silent_s": 0.06}
-    eye = {"scale": {2: USUAL}, "innovation": tail, "silent_s": 0.14, "frozen": 3}
+    eye = {"scale": {2: USUAL}, "innovation": tail, "silent_s": 0.14, "frozen": 3, "oldest_s": 0.12}
     given = {"format": 2, "modalities": {"position": joint, "velocity": joint, "eye": eye}, "blind_steps": 10}
     assert parse_trust(given, contract).modalities["eye"].frozen == 3
+    assert parse_trust(given, contract).modalities["eye"].oldest_s == 0.12
     eye["blind"] = tail
     with pytest.raises(BundleError, match=r"modalities\.eye\.blind: is nothing for an image"):
         parse_trust(given, contract)

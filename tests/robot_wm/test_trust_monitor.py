@@ -171,6 +171,28 @@ def test_a_robot_that_holds_because_frames_repeat_is_not_held_by_them_for_ever()
     assert Rung.POLICY in kinds[kinds.index(Rung.HOLD) :]  # it moves again, and is held again: the frames still repeat
 
 
+@pytest.mark.parametrize("source", ["disarmed", "hold", "damp", "estop"])
+def test_at_rest_only_silence_counts(source):
+    world = seeing()
+    world.source = source
+    world.run(60)
+    film(world, 14, lambda w: 100)
+    world.run(20, lambda values, k: -values - 1.0)  # pushed by hand, turned round, anything
+    assert {change.cause.split(" ")[1] for change in world.monitor.changes if change.cause} <= {"silent", "for"}
+    world.run(40)
+    assert world.levels[-1] > 1.0 and world.monitor.rung > Rung.NORMAL  # the camera has been silent since
+
+
+def test_what_surprised_is_forgotten_at_rest():
+    world = World(usual())
+    world.run(60)
+    world.run(15, lambda values, k: -values - 1.0)
+    assert world.monitor.rung > Rung.NORMAL
+    world.source = "hold"
+    world.run(300, lambda values, k: -values - 1.0)
+    assert world.monitor.rung is Rung.NORMAL
+
+
 def test_a_camera_that_goes_silent_shows_while_the_joints_go_on():
     world = seeing()
     world.run(20)

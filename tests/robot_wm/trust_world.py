@@ -60,7 +60,7 @@ class World:
         self.filter = LatentFilter(self.contract, SliderModel(self.contract), start=0)
         self.monitor = TrustMonitor(spec, 0)
         self.rng = np.random.default_rng(seed)
-        self.state, self.k, self.push = np.zeros(2), 0, PUSH
+        self.state, self.k, self.push, self.source = np.zeros(2), 0, PUSH, "plan:0"
         self.statistics, self.levels, self.outliers_at = [], [], []
 
     def run(self, steps, wrong=lambda values, k: values, seen=True):
@@ -76,7 +76,9 @@ class World:
             self.levels.append(verdict.level)
             self.outliers_at += [(now, source) for source in verdict.outliers]
             action = float(np.clip(self.rng.uniform(-0.5, 0.5) - 0.3 * self.state[1] - 0.1 * self.state[0], -1, 1))
-            self.filter.applied(Applied(now, np.array([10.0 * action]), "plan"))
+            applied = Applied(now, np.array([10.0 * action]), self.source)
+            self.filter.applied(applied)
+            self.monitor.applied(applied)
             self.state = self.state + np.array([DT * self.state[1], self.push * action])
             self.k += 1
         return verdict
@@ -114,5 +116,5 @@ def usual(limit=9.0):
 
 def usual_with_eye():
     spec = usual()
-    eye = Modality({1: always(0.02), 2: always(0.02)}, Tail(2.7, 15.0, 15.0), 0.14, None, 1e-4, 3)
+    eye = Modality({1: always(0.02), 2: always(0.02)}, Tail(2.7, 15.0, 15.0), 0.14, None, 1e-4, 3, 0.12)
     return TrustSpec({**spec.modalities, "eye": eye}, spec.blind_steps)
