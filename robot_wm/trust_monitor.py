@@ -160,6 +160,7 @@ class TrustMonitor:
     def _rest(self) -> None:
         """Nothing surprises at rest, and what did before is forgotten as fast as when nothing does any more."""
         self._pending.clear()
+        self._statistics.clear()
         for surprise in self._surprises.values():
             surprise.add(0.0)
         for repeats in self._repeats.values():

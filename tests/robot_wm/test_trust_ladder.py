@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from robot_wm.errors import MessageError
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust_ladder import Answers, Ladder, Rung, Standing, Steps, rung_named
+from robot_wm.trust_ladder import Answers, Ladder, Rung, Standing, Steps, arming, rung_named
 
 STEPS = Steps(up=(1.0, 2.0, 4.0), release=0.5, dwell_s=1.0)
 
@@ -84,3 +84,7 @@ def test_rungs_have_names_that_come_back():
     assert [rung_named(rung.label) for rung in Rung] == list(Rung)
     with pytest.raises(MessageError, match="no rung 'panic' of trust; there are normal, cautious, policy, hold"):
         rung_named("panic")
+
+
+def test_a_robot_may_be_armed_with_care_and_not_with_less_trust():
+    assert [arming(rung) for rung in Rung] == [{}, {"arming": "ready, with care"}, {}, {}]

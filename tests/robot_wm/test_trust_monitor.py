@@ -189,8 +189,9 @@ def test_what_surprised_is_forgotten_at_rest():
     world.run(15, lambda values, k: -values - 1.0)
     assert world.monitor.rung > Rung.NORMAL
     world.source = "hold"
-    world.run(300, lambda values, k: -values - 1.0)
+    verdict = world.run(300, lambda values, k: -values - 1.0)
     assert world.monitor.rung is Rung.NORMAL
+    assert all(source.endswith("silent") for source in verdict.statistics)
 
 
 def test_a_camera_that_goes_silent_shows_while_the_joints_go_on():
