@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("mujoco")
 
 from robot_wm.errors import RunError
+from robot_wm.messages import Measurement
 from sim.cartpole import CartpoleSwingup
 from sim.faults import ELSEWHERE, PAYLOAD, Fault, FaultyTask, faults_for
 
@@ -97,8 +98,6 @@ class Seeing:
         return 0.0
 
     def capture(self, name, stamp):
-        from robot_wm.messages import Measurement
-
         return Measurement(name, stamp, np.array([[[1 + self.count, self.seed % 251]]], np.uint8))
 
 
@@ -120,17 +119,22 @@ def test_camera_faults_change_the_pictures_and_keep_their_stamps(monkeypatch, na
         task.step(np.zeros(1))
     assert [p.values.ravel().tolist() for p in pictures] == [[1 + n, 3] for n in range(5)] + expected
     assert [p.stamp for p in pictures] == list(range(8))
-    assert task.scene_moves
 
 
-def test_a_frozen_frame_of_a_scene_that_stands_is_told_apart():
-    task = FaultyTask(Seeing(), Fault("frozen_frame", AT))
+@pytest.mark.parametrize(("brightness", "moves"), [(30, True), (2, False)])
+def test_a_frozen_frame_of_a_scene_that_stands_is_told_apart(monkeypatch, brightness, moves):
+    inner = Seeing()
+    monkeypatch.setattr(
+        inner,
+        "capture",
+        lambda name, stamp: Measurement(name, stamp, np.full((4, 4, 1), brightness * (inner.count % 8), np.uint8)),
+    )
+    task = FaultyTask(inner, Fault("frozen_frame", AT))
     task.reset(3)
-    for n in range(20):
+    for n in range(10):
         task.capture("camera", n)
-        if n < 8:
-            task.step(np.zeros(1))
-    assert not task.scene_moves
+        task.step(np.zeros(1))
+    assert task.scene_moves is moves
 
 
 def test_during_an_outage_no_picture_comes(monkeypatch):
