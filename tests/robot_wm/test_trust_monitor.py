@@ -1,12 +1,16 @@
 """Every correction judged: quiet while the model holds, surprised by what contradicts it, by silence, and by frames that repeat."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from conftest import slider_contract
+from robot_wm.latent_filter import Estimate
 from robot_wm.messages import Measurement
 from robot_wm.trust_ladder import Rung
-from trust_world import EYE, STEP, World, usual, usual_with_eye
+from robot_wm.trust_repeats import Repeats
+from trust_world import EYE, SHAPE, STEP, World, usual, usual_with_eye
 
 
 def rungs(world):
@@ -158,6 +162,15 @@ def test_frames_that_repeat_are_noticed_while_the_scene_moves_and_not_while_it_s
     world.monitor._repeats["eye"].still = 10.0  # nothing here moves as much
     verdict = film(world, 8, lambda w: 101)
     assert verdict.levels["eye frozen"] == 0.0
+
+
+def test_frames_that_repeat_while_the_scene_creeps_are_noticed_too():
+    repeats = Repeats("eye", still=0.055, limit=3)
+    for k in range(12):
+        frame = Measurement("eye", k * STEP, np.full(SHAPE, 7, np.uint8))
+        estimate = Estimate(np.full(3, 0.01 * k, np.float32), np.zeros(3, np.float32), {"eye": frame})
+        repeats.see(SimpleNamespace(estimate=lambda _, estimate=estimate: estimate), k)
+        assert repeats.count == max(0, k - 5)  # then 0.06 from the first, always 0.01 from the one before
 
 
 def test_a_robot_that_holds_because_frames_repeat_is_not_held_by_them_for_ever():
