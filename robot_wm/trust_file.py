@@ -29,7 +29,7 @@ class Modality:
     innovation: Tail  # of the filter's own prediction
     silent_s: float  # age of the newest measurement that is an alarm
     blind: Tail | None = None  # of the prediction over `blind_steps`; None: an image
-    still: float = 0.0  # image: latent motion between frames below which equal frames are no wonder
+    still: float = 0.0  # image: latent motion since the first of equal frames below which they are no wonder
     frozen: int = 0  # image: equal frames in a row, in motion, that are an alarm
     oldest_s: float = 0.0  # largest age of the newest measurement in health; 0: as `silent_s`
 

@@ -47,7 +47,7 @@ class _Seen:
     episodes: list[list[tuple[float, Evidence]]] = field(default_factory=list)  # with their times [s]
     ahead: dict[str, dict[int, list[Evidence]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     silence: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # [s]
-    motion: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # latent's, between equal frames
+    motion: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # latent's, during equal frames
     run: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # equal frames in a row
     seconds: float = 0.0
 
@@ -80,7 +80,7 @@ def fit_trust(
     sources = len(contract.observations) * 2 + len(contract.images)
     rate = alarms_in_ten_minutes / 600.0 / sources
     provenance = {
-        "bags": {"/".join(Path(path).parts[-2:]): open_bag(path).hash for path in bags},  # names repeat
+        "bags": {"/".join(Path(path).parts[-2:]): open_bag(path).hash for path in bags},
         "seconds": round(seen.seconds, 1),
         "alarms_in_ten_minutes": alarms_in_ten_minutes,
         "bundle": model.bundle_id,

@@ -36,7 +36,7 @@ def rung_named(label: str) -> Rung:
     raise MessageError(f"no rung {label!r} of trust; there are {', '.join(rung.label for rung in Rung)}")
 
 
-def arming(rung: Rung) -> dict[str, str]:
+def arming_status(rung: Rung) -> dict[str, str]:
     """What a node that plans or perceives says of arming in its diagnostics: with care a robot may start."""
     return {"arming": "ready, with care"} if rung is Rung.CAUTIOUS else {}
 

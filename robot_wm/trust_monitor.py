@@ -33,7 +33,7 @@ class Verdict:
     level: float  # the largest of `levels`
     levels: Mapping[str, float]  # by source: `velocity`, `velocity blind`, `camera silent`, ...; 1 is an alarm
     statistics: Mapping[str, float]  # of the newest corrections, 1 on average in health; silence: at most 1
-    outliers: tuple[str, ...] = ()  # sources of which one healthy correction in 500 shows as much, or none
+    outliers: tuple[str, ...] = ()  # sources that show more than one healthy correction in 500 does
 
     def said(self) -> dict[str, Any]:
         """The fields of CorrectionInfo."""
@@ -112,11 +112,12 @@ class TrustMonitor:
         self._pending.clear()
         levels = {name: surprise.level for name, surprise in self._surprises.items()}
         for name, modality in self.spec.modalities.items():
-            age = self._age(name, now)
-            levels[f"{name} silent"] = age / modality.silent_s if age > modality.silent_s else 0.0
-            self._statistics[f"{name} silent"] = age / (modality.oldest_s or modality.silent_s)
-        silent = (name for name, statistic in self._statistics.items() if name.endswith("silent") and statistic > 1.0)
-        outliers = (*self._outliers, *silent)
+            source, age = f"{name} silent", self._age(name, now)
+            levels[source] = age / modality.silent_s if age > modality.silent_s else 0.0
+            self._statistics[source] = age / (modality.oldest_s or modality.silent_s)
+            if self._statistics[source] > 1.0:
+                self._outliers.append(source)
+        outliers = tuple(self._outliers)
         self._outliers.clear()
         levels |= {f"{name} frozen": repeats.level for name, repeats in self._repeats.items()}
         source = max(levels, key=lambda name: levels[name])

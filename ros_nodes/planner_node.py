@@ -23,7 +23,7 @@ from robot_wm.planner import Planner
 from robot_wm.replanner import NoLatent, Replanner, require_reach
 from robot_wm.search import search_named
 from robot_wm.timebase import NS_PER_S, Grid
-from robot_wm.trust_ladder import Answers, Rung, Standing, arming, rung_named
+from robot_wm.trust_ladder import Answers, Rung, Standing, arming_status, rung_named
 from robot_wm.verify import verify_on_device
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
@@ -121,7 +121,7 @@ class PlannerNode(Base):
         if self._problem:
             return WARN, self._problem, values
         if standing.rung is not Rung.NORMAL:
-            values |= arming(standing.rung)
+            values |= arming_status(standing.rung)
             return WARN, f"planning with little trust ({standing.rung.label}: {standing.cause})", values
         return OK, "planning", values
 

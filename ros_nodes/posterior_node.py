@@ -21,7 +21,7 @@ from robot_wm.messages import Event, Measurement
 from robot_wm.perception import Perception, warm_up
 from robot_wm.timebase import NS_PER_S
 from robot_wm.trust_file import TrustSpec, load_trust
-from robot_wm.trust_ladder import Rung, arming
+from robot_wm.trust_ladder import Rung, arming_status
 from ros_nodes import topics
 from ros_nodes.base import ERROR, OK, WARN, Base, Status
 from ros_nodes.convert import (
@@ -136,7 +136,7 @@ class PosteriorNode(Base):
         if missing:
             return WARN, f"correcting without {', '.join(missing)}", values
         if trust is not None and trust.rung is not Rung.NORMAL:
-            values |= arming(trust.rung)
+            values |= arming_status(trust.rung)
             return WARN, f"the model is contradicted: {trust.rung.label} ({trust.ladder.cause})", values
         return OK, "correcting", values
 

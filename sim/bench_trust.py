@@ -102,7 +102,7 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
     faulty = FaultyTask(task, fault, ends_s=fault.at_s + watched_s)
     begin = run_episode(cast(Task, faulty), driving, trial.seed, setting.disturbance).start
     outcome = _outcome(setting, trial, agent, begin, fault.at_s)
-    return replace(outcome, moving=trial.fault != "frozen_frame" or faulty.scene_moves)
+    return replace(outcome, moving=faulty.scene_moves)
 
 
 def _outcome(setting: Setting, trial: Trial, agent: WorldModelAgent, begin: int, at_s: float) -> Outcome:

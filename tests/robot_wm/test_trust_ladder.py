@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from robot_wm.errors import MessageError
 from robot_wm.timebase import NS_PER_S
-from robot_wm.trust_ladder import Answers, Ladder, Rung, Standing, Steps, arming, rung_named
+from robot_wm.trust_ladder import Answers, Ladder, Rung, Standing, Steps, arming_status, rung_named
 
 STEPS = Steps(up=(1.0, 2.0, 4.0), release=0.5, dwell_s=1.0)
 
@@ -87,4 +87,4 @@ def test_rungs_have_names_that_come_back():
 
 
 def test_a_robot_may_be_armed_with_care_and_not_with_less_trust():
-    assert [arming(rung) for rung in Rung] == [{}, {"arming": "ready, with care"}, {}, {}]
+    assert [arming_status(rung) for rung in Rung] == [{}, {"arming": "ready, with care"}, {}, {}]
